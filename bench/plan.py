@@ -1,0 +1,79 @@
+"""What is measured: groups of jobs. The jobs of a group take turns, round after round, so that they can be compared."""
+
+from bench import machine, work
+from numpy_ref.config import preset
+
+PEERS = ("hf", "litgpt", "plain")
+
+
+def groups(device="cpu", peers=False, quick=False, batch=32, only=()):
+    """Lists of jobs. ``only`` keeps the groups whose name or kind it mentions; limits and controls are always there."""
+    if quick:
+        found = _quick(device)
+    else:
+        found = [training("showcase", batch, device, peers), training("small", max(1, batch // 4), device, peers)]
+        found += [generation("showcase", 100, device, peers)]
+        found += [component(name, "showcase", batch, device) for name in work.cases("showcase", batch)]
+    kept = [group for group in found if not only or {group[0]["name"], group[0]["kind"]} & set(only)]
+    return [controls(), limits(device, 256 if quick else None), *kept]
+
+
+def _job(kind, name, implementation, dtype, device, modes, allocator="tuned", compiled=False, **shape):
+    return {"kind": kind, "name": name, "implementation": implementation, "dtype": dtype, "compiled": compiled,
+            "allocator": allocator, "shape": shape, "modes": list(modes), "device": device}
+
+
+def controls():
+    """A candidate that sleeps, one that sleeps twice as long, and one whose result is wrong by a thousandth."""
+    return [_job("control", "control", name, "float32", "cpu", ["forward"], "default") for name in ("known", "twice", "wrong")]
+
+
+def limits(device, size=None):
+    """Matrix products and copies: what everything else is held against."""
+    size = size or (1536 if device == "cpu" else 8192)
+    products = [_job("machine", "matmul", "torch", dtype, device, ["forward"], size=size) for dtype in ("float32", "bfloat16")]
+    products.append(_job("machine", "matmul", "numpy", "float32", "cpu", ["forward"], size=size) if device == "cpu" else None)
+    copies = _job("machine", "copy", "torch", "float32", device, [str(size) for size in machine.COPIES])
+    return [*filter(None, products), copies]
+
+
+def component(name, preset_name, batch, device):
+    """A component in NumPy and, in each number format it has, in Torch."""
+    case = work.cases(preset_name, batch)[name]
+    sides = [("numpy", case.dtypes[0], "cpu"), *(("torch", dtype, device) for dtype in case.dtypes)]
+    return [_job("component", name, *side, case.modes, preset=preset_name, batch=batch) for side in sides]
+
+
+def training(name, batch, device, peers):
+    """A training step in both wings, and of the peers: number formats, eager and compiled."""
+    shape = {"preset": name, "batch": batch, "context": preset(name)[0].context}
+    kinds = [(dtype, compiled) for compiled in (False, True) for dtype in work.FLOATS]
+
+    def step(implementation, dtype, compiled=False, allocator="tuned", on=device):
+        return _job("training", name, implementation, dtype, on, ["step"], allocator, compiled, **shape)
+
+    found = [step("numpy", "float32", on="cpu"), *(step("torch", *kind) for kind in kinds)]
+    if peers:
+        found += [step(peer, *kind, "default") for kind in kinds for peer in PEERS]
+        if device == "cpu":  # how much of the difference is only the allocator?
+            found += [step("plain", dtype) for dtype in work.FLOATS]
+    return found
+
+
+def generation(name, tokens, device, peers):
+    """Greedy text, one row, in both wings and by transformers."""
+    def text(implementation, dtype, allocator="tuned", on=device):
+        return _job("generation", name, implementation, dtype, on, ["generate"], allocator, preset=name, tokens=tokens,
+                    context=preset(name)[0].context)
+
+    found = [text("numpy", "float32", on="cpu"), *(text("torch", dtype) for dtype in work.FLOATS)]
+    return found + [text("hf", dtype, "default") for dtype in work.FLOATS if peers]
+
+
+def _quick(device):
+    """Two components, a training step and a text of the tiny model: enough to see that everything works."""
+    chosen = [component(name, "tiny", 4, device)[:2] for name in ("layer_norm", "scaled_dot_product_attention")]
+    chosen += [training("tiny", 4, device, False)[:2], generation("tiny", 8, device, False)[1:2]]
+    for job in (job for group in chosen for job in group):
+        job["budget"] = 0.05
+    return chosen

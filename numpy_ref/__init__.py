@@ -1,0 +1,11 @@
+"""The reference: every component of a language model in readable NumPy, with its backward pass derived by hand.
+
+A component is a pure function that returns its value and its vector-Jacobian product:
+
+    y, vjp = layer_norm(x, weight, bias)
+    dx, dweight, dbias = vjp(dy)
+
+``vjp`` maps the gradient of the loss with respect to y to the gradients with respect to the arguments, in their order.
+Nothing changes its arguments, nothing keeps state, and whatever number format comes in goes out.
+``torch_impl`` holds the same names in the same files, made fast.
+"""

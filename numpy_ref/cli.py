@@ -1,0 +1,152 @@
+"""The command line of both wings: options from the dataclasses of ``config.py``, one clear line for every error.
+
+    python -m torch_impl train --preset showcase --data pydoc --out runs/demo
+    python -m numpy_ref generate --checkpoint runs/demo --prompt "The future of" --greedy
+"""
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from numpy_ref import commands, memory
+from numpy_ref.config import PRESETS, ModelConfig, SampleConfig, TrainConfig
+from numpy_ref.errors import UserError
+
+DEFINITION = "text in, text out: the wings compute"
+
+
+@dataclass(frozen=True)
+class Wing:
+    """The functions that a wing brings to the command line; ``name`` is the package: python -m NAME."""
+
+    name: str
+    train: Callable  # training/loop.py
+    choose_device: Callable  # device.py
+    choose_dtype: Callable  # device.py
+    load: Callable  # training/checkpoint.py
+    evaluate: Callable  # training/evaluate.py
+    generate: Callable  # inference/generate.py
+    encode: Callable  # tokenizers/byte.py
+    decoder: Callable  # tokenizers/byte.py: Decoder
+    chats: bool = False
+
+
+def main(wing, argv=None):
+    """Run a command; returns the exit status: 0 done, 2 wrong input, 130 stopped by Ctrl-C."""
+    memory.keep_memory()
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # any byte may be typed, any character generated
+            stream.reconfigure(errors="surrogateescape" if stream is sys.stdin else "replace")
+    try:
+        options = parse(wing, sys.argv[1:] if argv is None else argv)
+        status = options.run(wing, options)
+        sys.stdout.flush()
+        return status or 0
+    except UserError as error:
+        return fail(str(error))
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader has seen enough; keep Python from trying again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        return fail(f"{error.filename or 'output'}: {error.strerror or error}; check the path, its permissions and the space left")
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+            raise
+        return fail("not enough memory; take a smaller --batch, --context or model")
+
+
+def fail(message):
+    """Print the error as one line on stderr; returns the exit status 2."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are UserErrors, options can't be abbreviated, and only options that were given are set."""
+
+    def __init__(self, **arguments):
+        super().__init__(allow_abbrev=False, argument_default=argparse.SUPPRESS, **arguments)
+
+    def error(self, message):
+        raise UserError(f"{message}; {self.prog} --help shows what is allowed")
+
+
+def parse(wing, argv):
+    """The options of a command line; ``options.run(wing, options)`` is the command. Raises UserError."""
+    parser, subparsers = build_parser(wing)
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:
+        allowed = [flag for action in subparsers[options.command]._actions for flag in action.option_strings if flag != "-h"]
+        near = difflib.get_close_matches(unknown[0].split("=")[0], allowed, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"unknown option {unknown[0]!r}; {hint}allowed are {', '.join(allowed)}")
+    return options
+
+
+def build_parser(wing):
+    """(parser, {command: its parser}) of a wing."""
+    parser = Parser(prog=f"python -m {wing.name}", description=f"Train and use a small language model ({wing.name}).")
+    chooser = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers = {}
+
+    def command(name, help, run):
+        subparsers[name] = chooser.add_parser(name, help=help, description=help)
+        subparsers[name].set_defaults(run=run)
+        return subparsers[name]
+
+    train = command("train", "train a model on text, or go on with a run (--resume)", commands.train)
+    train.add_argument("--preset", choices=PRESETS, help="model and training settings that other options change (showcase)")
+    train.add_argument("--data", help="samples, pydoc, stdlib, a text file or a folder of them")
+    train.add_argument("--out", required=True, help="run folder: config, log, checkpoint, picture, tokens")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    add_fields(train.add_argument_group("training"), TrainConfig, PRESETS["showcase"][1])
+    add_fields(train.add_argument_group("model"), ModelConfig, PRESETS["showcase"][0])
+
+    generate = command("generate", "continue a text; only the text goes to stdout", commands.generate)
+    add_checkpoint(generate)
+    generate.add_argument("--prompt", required=True, action="append", metavar="TEXT", help="text to go on with; may be repeated")
+    add_fields(generate, SampleConfig, SampleConfig())
+
+    evaluate = command("eval", "measure loss, perplexity and bits per byte on text", commands.evaluate)
+    add_checkpoint(evaluate)
+    evaluate.add_argument("--data", required=True, help="samples, pydoc, stdlib, a text file or a folder of them")
+    evaluate.add_argument("--split", choices=("train", "validation"), help="part of the text (validation: held out in training)")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+
+    inspect = command("inspect", "show the module tree, parameters, FLOPs and memory of a model", commands.inspect)
+    which = inspect.add_mutually_exclusive_group(required=True)
+    which.add_argument("--preset", choices=PRESETS, help="a preset by name")
+    which.add_argument("--checkpoint", metavar="DIR", help="run folder or .npz file")
+    inspect.add_argument("--json", action="store_true", help="print one JSON object")
+
+    if wing.chats:
+        chat = command("chat", "write with the model: it goes on with what you type", commands.chat)
+        add_checkpoint(chat)
+        add_fields(chat, SampleConfig, SampleConfig())
+    return parser, subparsers
+
+
+def add_checkpoint(parser):
+    """Options of every command that reads a checkpoint."""
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="run folder or .npz file")
+    device = next(field for field in fields(TrainConfig) if field.name == "device")
+    parser.add_argument("--device", choices=device.metadata["choices"], help=device.metadata["help"])
+
+
+def add_fields(parser, kind, defaults):
+    """One option for each field of the dataclass ``kind``; the help names the values of ``defaults``."""
+    for field in fields(kind):
+        flag, default = "--" + field.name.replace("_", "-"), getattr(defaults, field.name)
+        shown = f"{default:.4g}" if isinstance(default, float) else default
+        help = f"{field.metadata['help']} ({shown})".replace("%", "%%")
+        if field.type is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=help)
+        else:
+            metavar = None if field.metadata["choices"] else {int: "N", float: "X"}.get(field.type, "NAME")
+            parser.add_argument(flag, type=field.type, choices=field.metadata["choices"], metavar=metavar, help=help)

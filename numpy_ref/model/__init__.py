@@ -1,0 +1,1 @@
+"""The parts of a transformer, from the embedding to the whole."""

@@ -1,0 +1,1 @@
+"""Loss, optimisers, and the steps of a run."""

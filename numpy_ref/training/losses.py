@@ -1,0 +1,81 @@
+"""Cross-entropy: how surprised the model is by the token that came."""
+
+import numpy as np
+
+from numpy_ref.errors import UserError
+
+
+def cross_entropy(
+    logits, targets, ignore_index=-100, label_smoothing=0.0, z_loss=0.0, denominator=None, reduction="mean"
+):
+    """Negative log-likelihood of the targets in nats, with label smoothing and a z-loss.
+
+    For each token with target y and smoothing s (arXiv:1512.00567, section 7; z-loss: arXiv:2204.02311, section 5)
+
+        l = lse - (1 - s) logits_y - s mean(logits) + z lse^2,    lse = ln sum_j exp(logits_j)
+
+    Tokens whose target is ``ignore_index`` have loss 0 and no gradient. reduction: "sum"; "mean", the sum over
+    ``denominator``, which is the number of tokens that count unless given (micro-batches of one step share the step's);
+    "none", each token's own. With no token that counts the mean is 0.
+
+    Shapes: logits (..., V), targets (...) of whole numbers -> () or, for "none", (...);  vjp: dy -> dlogits (..., V).
+    float16 logits: computed in float32, the gradient is float16 again. Raises UserError for a target outside range(V).
+
+    Backward. dlse/dlogits_j = softmax_j = p_j, so for each token
+
+        dl/dlogits_j = (1 + 2 z lse) p_j - (1 - s) [j = y] - s / V
+    """
+    vocabulary = logits.shape[-1]
+    x = logits.reshape(-1, vocabulary)
+    x = x.astype(np.float32) if x.dtype == np.float16 else x
+    valid, target = _checked(targets.reshape(-1), ignore_index, vocabulary)
+    row = np.arange(len(target))
+
+    # Everything but lse itself is the same for shifted logits, so the largest may be 0: no overflow, and no
+    # cancellation between lse and the target's logit where the model is sure.
+    peak = np.max(x.real, axis=-1, keepdims=True)
+    shifted = x - peak
+    weights = np.exp(shifted)
+    total = np.sum(weights, axis=-1)
+    shifted_lse = np.log(total)
+    lse = shifted_lse + peak[:, 0]
+    loss = shifted_lse - (1.0 - label_smoothing) * shifted[row, target]
+    if label_smoothing:
+        loss = loss - label_smoothing * np.mean(shifted, axis=-1)
+    if z_loss:
+        loss = loss + z_loss * lse * lse
+    loss = np.where(valid, loss, 0.0)
+    if denominator is None:
+        denominator = max(1, int(np.sum(valid)))
+
+    def vjp(dy):
+        dy = dy / denominator if reduction == "mean" else dy
+        dloss = np.broadcast_to(dy, targets.shape).reshape(-1) * valid
+        dx = weights * (dloss * (1.0 + 2.0 * z_loss * lse) / total)[:, None]
+        dx[row, target] -= (1.0 - label_smoothing) * dloss
+        if label_smoothing:
+            dx -= (label_smoothing / vocabulary) * dloss[:, None]
+        return dx.reshape(logits.shape).astype(logits.dtype, copy=False)
+
+    return _reduced(loss, targets.shape, denominator, reduction), vjp
+
+
+def _checked(targets, ignore_index, vocabulary):
+    """Which targets count, and the targets with 0 where they don't."""
+    valid = targets != ignore_index
+    target = np.where(valid, targets, 0)
+    if target.size and (target.min() < 0 or target.max() >= vocabulary):
+        wrong = target[(target < 0) | (target >= vocabulary)][0]
+        raise UserError(
+            f"target {wrong} is outside the vocabulary of {vocabulary}; targets go from 0 to {vocabulary - 1}, "
+            f"or are {ignore_index} to be ignored"
+        )
+    return valid, target
+
+
+def _reduced(loss, shape, denominator, reduction):
+    if reduction == "none":
+        return loss.reshape(shape)
+    if reduction not in ("mean", "sum"):
+        raise UserError(f'reduction={reduction!r} is not allowed; it must be "mean", "sum" or "none"')
+    return np.sum(loss) / denominator if reduction == "mean" else np.sum(loss)

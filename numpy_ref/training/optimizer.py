@@ -1,0 +1,44 @@
+"""Which parameter takes which optimiser, and one step of all of them."""
+
+from numpy_ref.training import adamw, muon
+
+
+def init_states(params, train_config):
+    """State of every parameter before the first step: name -> {"step", "m", "v"} of AdamW or {"momentum"} of Muon."""
+    return {
+        name: (muon if _takes_muon(name, param.shape, train_config) else adamw).init_state(param)
+        for name, param in params.items()
+    }
+
+
+def update(params, grads, states, lr, train_config):
+    """One step of every parameter -> new params, new states.
+
+    With ``optimizer="muon"`` the matrices of the blocks take Muon; embeddings, the output head, norms and biases,
+    whose rows or entries have nothing to do with each other, take AdamW. lr: the learning rate of this step.
+    """
+    new_params, new_states = {}, {}
+    for name, param in params.items():
+        step = _muon if _takes_muon(name, param.shape, train_config) else _adamw
+        new_params[name], new_states[name] = step(name, param, grads[name], states[name], lr, train_config)
+    return new_params, new_states
+
+
+def _takes_muon(name, shape, train_config):
+    inner_matrix = name.startswith("blocks.") and name.endswith(".weight") and len(shape) == 2
+    return train_config.optimizer == "muon" and inner_matrix
+
+
+def _adamw(name, param, grad, state, lr, config):
+    decay = config.weight_decay if adamw.decays(name, param.shape) else 0.0
+    return adamw.adamw(param, grad, state, lr, config.beta1, config.beta2, config.eps, decay)
+
+
+def _muon(name, param, grad, state, lr, config):
+    """Muon on the parameter's stack of matrices; its momentum is kept in the parameter's own shape."""
+    stack, stack_grad, momentum = (
+        muon.matrices(name, array, param.shape[1]) for array in (param, grad, state["momentum"])
+    )
+    decay = config.weight_decay if adamw.decays(name, param.shape) else 0.0
+    stack, state = muon.muon(stack, stack_grad, {"momentum": momentum}, lr, config.momentum, decay)
+    return stack.reshape(param.shape), {"momentum": state["momentum"].reshape(param.shape)}

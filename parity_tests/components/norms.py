@@ -1,0 +1,79 @@
+"""Declaration of layer_norm."""
+
+import numpy as np
+
+import numpy_ref.model.norms as numpy_norms
+import torch_impl.model.norms as torch_norms
+from parity_tests.harness.declaration import Bug, Case, Component
+
+
+def draw(source):
+    lead, width = source.leading(), source.size(65)
+    bias = source.flag()
+    arrays = {
+        "x": source.array("x", (*lead, width)),
+        "weight": source.weight("weight", (width,)),
+        "bias": source.weight("bias", (width,)) if bias else None,
+    }
+    source.event("no bias", not bias)
+    source.event("width 1", width == 1)
+    return source.case(arrays, eps=source.choice(1e-5, 1e-5, 1e-6, 1e-2))
+
+
+def shape(batch, length, width):
+    def build(rng):
+        normal = rng.standard_normal
+        return Case({"x": normal((batch, length, width)), "weight": normal(width), "bias": normal(width)})
+
+    return build
+
+
+def cancellation(arguments, dy):
+    """The fused kernel computes n = x / r - mean / r, and its backward sums dn * x where the reference sums dn * n.
+
+    With M = |mean| + max|x - mean|, the terms that cancel are M / r in n and mean|dn| M / r in the mean of dn * n.
+    """
+    x, weight = arguments["x"], arguments["weight"]
+    mean = x.mean(-1, keepdims=True)
+    centred = np.abs(x - mean)
+    r = np.sqrt((centred**2).mean(-1, keepdims=True) + arguments["eps"])
+    large = (np.abs(mean) + centred.max(-1, keepdims=True)) / r
+    n, dn = centred / r, np.abs(dy * weight)
+    slope = np.abs((dy * weight * (x - mean) / r).mean(-1, keepdims=True))
+    return {
+        "value": large * np.abs(weight),
+        "dx": (dn.mean(-1, keepdims=True) * n + slope) * large / r,
+        "dweight": (np.abs(dy) * large).reshape(-1, x.shape[-1]).sum(0),
+    }
+
+
+LAYER_NORM = Component(
+    name="layer_norm",
+    numpy=numpy_norms.layer_norm,
+    torch=torch_norms.layer_norm,
+    draw=draw,
+    differentiable=("x", "weight", "bias"),
+    inside="float32",  # also the sums over rows in the gradients of weight and bias
+    cancellation=cancellation,
+    events=("no bias", "width 1", "offset", "constant", "tiny", "zero", "strided", "expanded"),
+    shapes={"small": shape(2, 5, 33), "showcase": shape(32, 128, 128), "wide": shape(32, 256, 384)},
+    flops=lambda case: 8 * case.arrays["x"].size,
+    bytes=lambda case, size: 2 * size * case.arrays["x"].size,
+    bugs=(
+        Bug("deviation over d - 1", "numpy", "np.mean(centred * centred, axis=-1, keepdims=True)", "np.sum(centred * centred, axis=-1, keepdims=True) / max(1, x.shape[-1] - 1)"),
+        Bug("eps outside the root", "numpy", "keepdims=True) + eps)", "keepdims=True)) + eps"),
+        Bug("variance in one pass", "numpy", "np.mean(centred * centred, axis=-1, keepdims=True)", "np.maximum(np.mean(x * x, axis=-1, keepdims=True) - np.mean(x, axis=-1, keepdims=True) ** 2, 0)"),
+        Bug("eps ignored", "numpy", "+ eps)", "+ 1e-12)"),
+        Bug("weight forgotten in dx", "numpy", "dn = dy * weight", "dn = dy"),
+        Bug("mean of dn forgotten in dx", "numpy", "dx = dn - np.mean(dn, axis=-1, keepdims=True)", "dx = dn.copy()"),
+        Bug("slope term forgotten in dx", "numpy", "dx -= n * np.mean(dn * n, axis=-1, keepdims=True)", "pass"),
+        Bug("dweight without n", "numpy", "np.sum((dy * n).reshape(-1, d), axis=0)", "np.sum(dy.reshape(-1, d), axis=0)"),
+        Bug("dbias averaged over rows", "numpy", "np.sum(dy.reshape(-1, d), axis=0)", "np.mean(dy.reshape(-1, d), axis=0)"),
+        Bug("1 + weight", "numpy", "y = n * weight", "y = n * (1 + weight)"),
+        Bug("no mean subtracted", "torch", "F.layer_norm(x, weight.shape, weight, bias, eps)", "F.rms_norm(x, weight.shape, weight, eps) + (0 if bias is None else bias)"),
+        Bug("bias forgotten", "torch", "weight, bias, eps)", "weight, None, eps) + (0 if bias is None else 0 * bias)"),
+        Bug("moments in 16 bits", "torch", "F.layer_norm(x, weight.shape, weight, bias, eps)", "((x - x.mean(-1, keepdim=True)) * (x.var(-1, keepdim=True, correction=0) + eps).rsqrt() * weight + (0 if bias is None else bias))", dtype="bfloat16"),
+    ),
+)
+
+COMPONENTS = (LAYER_NORM,)

@@ -1,0 +1,42 @@
+"""Hypothesis profiles, one thread a process, and a place for what the tests measured."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch  # noqa: E402
+from hypothesis import HealthCheck, Phase, settings  # noqa: E402
+from hypothesis.database import DirectoryBasedExampleDatabase  # noqa: E402
+
+torch.set_num_threads(1)
+
+QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+
+settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=QUIET)
+settings.register_profile(  # the same examples everywhere and every time
+    "ci", max_examples=50, deadline=None, derandomize=True, database=None, print_blob=True, suppress_health_check=QUIET
+)
+settings.register_profile(  # new examples every night; failures are kept, and the worst error is hunted with target()
+    "nightly",
+    max_examples=2000,
+    deadline=None,
+    derandomize=False,
+    database=DirectoryBasedExampleDatabase(".hypothesis/examples"),
+    print_blob=True,
+    suppress_health_check=QUIET,
+)
+settings.register_profile(  # for planted bugs: what matters is whether any example catches one, not the smallest such
+    "mutate",
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=QUIET,
+)
+
+
+def pytest_configure(config):
+    # Loaded by name, after registering: Hypothesis would load a profile of its own where $CI is set.
+    chosen = config.getoption("--hypothesis-profile", default=None)
+    settings.load_profile(chosen or os.environ.get("PARITY_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))

@@ -1,0 +1,1 @@
+"""What proves that the two wings agree. Read declaration.py first, then budget.py."""

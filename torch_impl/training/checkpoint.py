@@ -1,0 +1,31 @@
+"""Save a run and come back to it (the format is ``numpy_ref/checkpoint_file.py``'s)."""
+
+from pathlib import Path
+
+import torch
+
+from numpy_ref import checkpoint_file
+
+
+def save(folder, run):
+    """Write ``folder``/checkpoint.npz in one step. Raises UserError when it can't be written or a weight is not finite."""
+    run.wing = "torch"
+    checkpoint_file.write(Path(folder) / checkpoint_file.NAME, *checkpoint_file.pack(run, _to_numpy))
+
+
+def load(folder, dtype=None, device=None):
+    """The Run in a run folder or checkpoint file, whichever wing wrote it, as tensors on ``device``.
+
+    ``dtype`` ("float32", "float64") converts weights and optimiser state; None keeps the stored one.
+    Raises UserError for a file that is missing, damaged, altered or of another config.
+    """
+
+    def tensor(value):
+        value = torch.from_numpy(value)
+        return value.to(device, getattr(torch, dtype) if dtype and value.is_floating_point() else value.dtype)
+
+    return checkpoint_file.unpack(*checkpoint_file.read(folder), tensor)
+
+
+def _to_numpy(value):
+    return torch.as_tensor(value).detach().cpu().numpy()
