@@ -13,13 +13,23 @@ def arguments(argv):
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split(":", 1)[1].strip())
     parser.add_argument("--peers", action="store_true", help="measure other projects too (pip install -e '.[peers]')")
     parser.add_argument("--quick", action="store_true", help="a minute's worth of small cells, into runs/bench")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes CUDA where there is one")
-    parser.add_argument("--threads", type=int, default=environment.cores(), help="threads of a worker (default: all cores)")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes CUDA where there is one"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=environment.cores(), help="threads of a worker (default: all cores)"
+    )
     parser.add_argument("--rounds", type=int, help="processes a cell (default 3; quick: 2)")
-    parser.add_argument("--batch", type=int, default=32, help="sequences in the showcase's cells; a quarter in the small model's")
-    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="only these components, models or kinds of cells")
+    parser.add_argument(
+        "--batch", type=int, default=32, help="sequences in the showcase's cells; a quarter in the small model's"
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=(), metavar="NAME", help="only these components, models or kinds of cells"
+    )
     parser.add_argument("--out", type=Path, help="folder of the results (default bench/results; quick: runs/bench)")
-    parser.add_argument("--report", type=Path, metavar="FOLDER", help="measure nothing; write the report of a device's folder")
+    parser.add_argument(
+        "--report", type=Path, metavar="FOLDER", help="measure nothing; write the report of a device's folder"
+    )
     options = parser.parse_args(argv)
     if options.threads < 1 or options.batch < 1 or (options.rounds or 1) < 1:
         parser.error("--threads, --batch and --rounds must be at least 1")

@@ -68,7 +68,7 @@ def _error(actual, expected, bounds):
 
 
 def cached(folder, label, make):
-    """``make()``, a dict of arrays, kept in ``folder`` so that the other processes of a run need not compute it again."""
+    """``make()``, a dict of arrays, kept in ``folder`` so that other processes of a run need not compute it again."""
     if not folder:
         return make()
     path = Path(folder) / (hashlib.sha256(label.encode()).hexdigest()[:24] + ".npz")

@@ -9,16 +9,16 @@ COPIES = tuple(1 << bits for bits in (18, 20, 22, 24, 26, 28))  # bytes moved: f
 
 def measure(job):
     """{mode: {"value": operations or bytes a second}}; the median, so that it compares with the medians of rows."""
-    device = job.get("device", "cpu")
+    device, budget = job.get("device", "cpu"), job.get("budget", 0.4)
     if job["name"] == "matmul":
         size = job["shape"]["size"]
         call = _numpy_product(size) if job["implementation"] == "numpy" else _torch_product(size, job["dtype"], device)
-        return {"forward": {"value": 2 * size**3 / _median(call, device)}}
-    return {str(size): {"value": size / _median(_copy(size, device), device)} for size in COPIES}
+        return {"forward": {"value": 2 * size**3 / _median(call, device, budget)}}
+    return {str(size): {"value": size / _median(_copy(size, device), device, budget)} for size in COPIES}
 
 
-def _median(call, device):
-    return statistics.median(clock.timed(call, device, budget=0.4))
+def _median(call, device, budget):
+    return statistics.median(clock.timed(call, device, budget))
 
 
 def _numpy_product(size):

@@ -3,8 +3,8 @@
 Each is built at our shape and given our initial weights, under its own names: the gate compares its loss and gradients
 with the NumPy reference of the same architecture, so what is timed is the same function, not just the same size.
 Where an architecture can't be ours, ours is configured as theirs for the check: learned positions for GPT-2 and plain
-PyTorch, none for litgpt (its rotary ones are switched off, which only spares it work), attention biases for both projects.
-The step is the usual one: autocast for bfloat16, gradient clipping, fused AdamW.
+PyTorch, none for litgpt (its rotary ones are switched off, which only spares it work), attention biases for both
+projects. The step is the usual one: autocast for bfloat16, gradient clipping, fused AdamW.
 """
 
 from contextlib import nullcontext
@@ -29,15 +29,38 @@ def hugging_face(job):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = candidates.model_config(job, positions="learned", attention_bias=True, embedding_scale=1.0)
-    model = GPT2LMHeadModel(GPT2Config(
-        vocab_size=config.vocab_size, n_positions=config.context, n_embd=config.width, n_layer=config.layers,
-        n_head=config.heads, n_inner=config.feed_forward, activation_function="gelu", resid_pdrop=0.0, embd_pdrop=0.0,
-        attn_pdrop=0.0, layer_norm_epsilon=config.norm_eps, tie_word_embeddings=False, bos_token_id=None, eos_token_id=None,
-    ))
-    parts = {"attention_norm": "ln_1", "attention.query_key_value": "attn.c_attn", "attention.output": "attn.c_proj",
-             "feed_forward_norm": "ln_2", "feed_forward.up": "mlp.c_fc", "feed_forward.down": "mlp.c_proj"}
-    outer = {"token_embedding": "transformer.wte", "position_embedding": "transformer.wpe", "final_norm": "transformer.ln_f",
-             "output": "lm_head"}
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=config.vocab_size,
+            n_positions=config.context,
+            n_embd=config.width,
+            n_layer=config.layers,
+            n_head=config.heads,
+            n_inner=config.feed_forward,
+            activation_function="gelu",
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            layer_norm_epsilon=config.norm_eps,
+            tie_word_embeddings=False,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+    )
+    parts = {
+        "attention_norm": "ln_1",
+        "attention.query_key_value": "attn.c_attn",
+        "attention.output": "attn.c_proj",
+        "feed_forward_norm": "ln_2",
+        "feed_forward.up": "mlp.c_fc",
+        "feed_forward.down": "mlp.c_proj",
+    }
+    outer = {
+        "token_embedding": "transformer.wte",
+        "position_embedding": "transformer.wpe",
+        "final_norm": "transformer.ln_f",
+        "output": "lm_head",
+    }
 
     def theirs(arrays):
         found = {}
@@ -56,16 +79,33 @@ def litgpt(job):
     from litgpt.model import GPT
 
     config = candidates.model_config(job, positions="none", attention_bias=True, embedding_scale=1.0)
-    model = GPT(Config(
-        block_size=config.context, vocab_size=config.vocab_size, padded_vocab_size=config.vocab_size, n_layer=config.layers,
-        n_head=config.heads, n_embd=config.width, intermediate_size=config.feed_forward, rotary_percentage=0.0,
-        parallel_residual=False, bias=True, lm_head_bias=False, norm_class_name="LayerNorm", norm_eps=config.norm_eps,
-        mlp_class_name="GptNeoxMLP",
-    ))
+    model = GPT(
+        Config(
+            block_size=config.context,
+            vocab_size=config.vocab_size,
+            padded_vocab_size=config.vocab_size,
+            n_layer=config.layers,
+            n_head=config.heads,
+            n_embd=config.width,
+            intermediate_size=config.feed_forward,
+            rotary_percentage=0.0,
+            parallel_residual=False,
+            bias=True,
+            lm_head_bias=False,
+            norm_class_name="LayerNorm",
+            norm_eps=config.norm_eps,
+            mlp_class_name="GptNeoxMLP",
+        )
+    )
     interleaved = not hasattr(model.transformer.h[0].attn, "qkv")
-    parts = {"attention_norm": "norm_1", "attention.query_key_value": "attn.attn" if interleaved else "attn.qkv",
-             "attention.output": "attn.proj", "feed_forward_norm": "norm_2", "feed_forward.up": "mlp.fc",
-             "feed_forward.down": "mlp.proj"}
+    parts = {
+        "attention_norm": "norm_1",
+        "attention.query_key_value": "attn.attn" if interleaved else "attn.qkv",
+        "attention.output": "attn.proj",
+        "feed_forward_norm": "norm_2",
+        "feed_forward.up": "mlp.fc",
+        "feed_forward.down": "mlp.proj",
+    }
     outer = {"token_embedding": "transformer.wte", "final_norm": "transformer.ln_f", "output": "lm_head"}
 
     def theirs(arrays):
@@ -99,8 +139,10 @@ class Peer:
 
     def __init__(self, job, model, config, theirs, version):
         self.job, self.config, self.theirs, self.device = job, config, theirs, job.get("device", "cpu")
-        self.dtype, self.slack = getattr(torch, job["dtype"]), candidates.SLACK[job["dtype"]]
-        weights = {name: torch.from_numpy(value.copy()) for name, value in theirs(candidates.initial_params(config)).items()}
+        self.dtype = getattr(torch, job["dtype"])
+        weights = {
+            name: torch.from_numpy(value.copy()) for name, value in theirs(candidates.initial_params(config)).items()
+        }
         model.load_state_dict(weights)
         self.model = model.to(self.device)
         self.notes = {"parameters": parameter_count(config), "version": version}
@@ -117,7 +159,9 @@ class Training(Peer):
         super().__init__(job, *built)
         self.reference_label = repr((job["implementation"], self.config))
         self.forward = torch.compile(self.model) if job.get("compiled") else self.model
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+        )
         self.inputs, self.targets = (torch.from_numpy(x).to(self.device) for x in candidates.tokens_and_targets(job))
         self.tokens, self.flops, self.bytes = candidates.training_work(job, self.config)
         self.autocast = nullcontext() if job["dtype"] == "float32" else torch.autocast(self.device, self.dtype)
@@ -171,6 +215,12 @@ class Generation(Peer):
 
     def call(self):
         count = self.job["shape"]["tokens"]
-        text = self.model.generate(self.prompt, attention_mask=torch.ones_like(self.prompt), do_sample=False,
-                                   min_new_tokens=count, max_new_tokens=count, pad_token_id=0)
-        return text[0, candidates.PROMPT:]
+        text = self.model.generate(
+            self.prompt,
+            attention_mask=torch.ones_like(self.prompt),
+            do_sample=False,
+            min_new_tokens=count,
+            max_new_tokens=count,
+            pad_token_id=0,
+        )
+        return text[0, candidates.PROMPT :]

@@ -14,15 +14,30 @@ def draw(folder, found):
     import matplotlib
 
     matplotlib.use("Agg")
-    style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK, "text.color": INK,
-             "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.axisbelow": True, "grid.color": FAINT,
-             "axes.titleweight": "bold", "axes.titlesize": 10, "figure.dpi": 150}
+    style = {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": INK,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.axisbelow": True,
+        "grid.color": FAINT,
+        "axes.titleweight": "bold",
+        "axes.titlesize": 10,
+        "figure.dpi": 150,
+    }
     made = []
     with matplotlib.rc_context(style):
         measured = [row for row in found if row["status"] == "ok"]
-        for name, picture in (("training.png", lambda: _speeds(measured, "training")),
-                              ("generation.png", lambda: _speeds(measured, "generation")),
-                              ("components.png", lambda: _components(measured)), ("roofline.png", lambda: _roofline(measured))):
+        for name, picture in (
+            ("training.png", lambda: _speeds(measured, "training")),
+            ("generation.png", lambda: _speeds(measured, "generation")),
+            ("components.png", lambda: _components(measured)),
+            ("roofline.png", lambda: _roofline(measured)),
+        ):
             figure = picture()
             if figure:
                 figure.savefig(folder / name, bbox_inches="tight", metadata={"Software": None})
@@ -56,9 +71,24 @@ def _speeds(measured, kind):
             q = row["seconds"]
             speed, low, high = row["tokens_per_second"], row["tokens"] / q["high"], row["tokens"] / q["low"]
             colour = COLOURS.get((row["implementation"], row["dtype"])) or PEER[row["dtype"]]
-            axes.barh(place, speed, color=colour, height=0.72, hatch="///" if row["compiled"] else None, edgecolor="white", linewidth=0)
+            axes.barh(
+                place,
+                speed,
+                color=colour,
+                height=0.72,
+                hatch="///" if row["compiled"] else None,
+                edgecolor="white",
+                linewidth=0,
+            )
             axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
-            axes.annotate(f"{speed:,.0f}", (max(speed, high), place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+            axes.annotate(
+                f"{speed:,.0f}",
+                (max(speed, high), place),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
         axes.set_yticks(range(len(group)), [label(row) for row in group])
         axes.set_xlim(0, 1.16 * max(row["tokens_per_second"] for row in group))
         axes.set_xlabel("tokens a second (median; line: quartiles)")
@@ -77,7 +107,12 @@ def _components(measured):
         sides = by_side(measured, name, "both") or by_side(measured, name, "forward")
         reference = sides.pop("numpy", None)
         if reference and sides:
-            bars.append((name, {side: rows.ratio(reference, row) for side, row in sides.items() if row["run"] == reference["run"]}))
+            bars.append(
+                (
+                    name,
+                    {side: rows.ratio(reference, row) for side, row in sides.items() if row["run"] == reference["run"]},
+                )
+            )
     if not bars:
         return None
     bars.sort(key=lambda bar: max(q[1] for q in bar[1].values()) if bar[1] else 0)
@@ -87,10 +122,18 @@ def _components(measured):
             if side in speeds:
                 low, middle, high = speeds[side]
                 colour = COLOURS[("torch", "bfloat16" if "bfloat16" in side else "float32")]
-                axes.barh(place + offset, math.log10(middle), height=0.36, color=colour, label=side.replace("torch", "Torch"))
+                axes.barh(
+                    place + offset, math.log10(middle), height=0.36, color=colour, label=side.replace("torch", "Torch")
+                )
                 axes.plot([math.log10(low), math.log10(high)], [place + offset] * 2, color=INK, linewidth=1)
-                axes.annotate(f"{middle:.1f}", (max(math.log10(high), 0), place + offset), xytext=(3, 0),
-                              textcoords="offset points", va="center", fontsize=7)
+                axes.annotate(
+                    f"{middle:.1f}",
+                    (max(math.log10(high), 0), place + offset),
+                    xytext=(3, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=7,
+                )
     _powers(axes, [math.log10(q) for _, speeds in bars for q3 in speeds.values() for q in q3])
     axes.axvline(0, color=INK, linewidth=0.9)
     axes.set_yticks(range(len(bars)), [name.replace("_", " ") for name, _ in bars])
@@ -117,36 +160,77 @@ def _roofline(measured):
 
     limits = [row for row in measured if row["kind"] == "machine"]
     peaks = rows.peaks(limits) if limits else None
-    points = [row for row in measured if row.get("flops") and row.get("bytes") and "roofline" in row and row["mode"] in ("both", "step", "generate")]
+    points = [
+        row
+        for row in measured
+        if row.get("flops") and row.get("bytes") and "roofline" in row and row["mode"] in ("both", "step", "generate")
+    ]
     if not (peaks and points):
         return None
     figure, axes = _figure(7.6, 5.0)
     intensities = [row["flops"] / row["bytes"] for row in points]
-    span = (min(intensities) / 3, max([*intensities, *(rate / min(peaks["copy"].values()) for rate in peaks["matmul"].values())]) * 3)
+    span = (
+        min(intensities) / 3,
+        max([*intensities, *(rate / min(peaks["copy"].values()) for rate in peaks["matmul"].values())]) * 3,
+    )
     slow, fast = min(peaks["copy"].values()), max(peaks["copy"].values())
     for dtype, rate in peaks["matmul"].items():
         for copy, dashes in ((fast, "-"), (slow, "--")):
             grid = [span[0], rate / copy, span[1]]
             axes.plot(grid, [min(rate, copy * x) for x in grid], dashes, color=COLOURS[("torch", dtype)], linewidth=1.2)
         above = rate == max(peaks["matmul"].values())
-        axes.annotate(f"{dtype} products, {rate / 1e9:,.0f} GFLOP/s", (span[1], rate), xytext=(0, 2 if above else -2),
-                      textcoords="offset points", ha="right", va="bottom" if above else "top", fontsize=7.5)
-    axes.annotate(f"slopes: copies from cache {fast / 1e9:,.0f} GB/s, from memory {slow / 1e9:,.0f} GB/s", (0.01, 0.99),
-                  xycoords="axes fraction", va="top", fontsize=7.5)
+        axes.annotate(
+            f"{dtype} products, {rate / 1e9:,.0f} GFLOP/s",
+            (span[1], rate),
+            xytext=(0, 2 if above else -2),
+            textcoords="offset points",
+            ha="right",
+            va="bottom" if above else "top",
+            fontsize=7.5,
+        )
+    axes.annotate(
+        f"slopes: copies from cache {fast / 1e9:,.0f} GB/s, from memory {slow / 1e9:,.0f} GB/s",
+        (0.01, 0.99),
+        xycoords="axes fraction",
+        va="top",
+        fontsize=7.5,
+    )
     markers = {"component": "o", "training": "s", "generation": "^"}
     for row, x in zip(points, intensities):
         colour = COLOURS.get((row["implementation"], row["dtype"])) or PEER[row["dtype"]]
-        axes.scatter(x, row["flops"] / row["seconds"]["median"], s=26, color=colour, marker=markers[row["kind"]], zorder=3,
-                     edgecolor="white", linewidth=0.4)
+        axes.scatter(
+            x,
+            row["flops"] / row["seconds"]["median"],
+            s=26,
+            color=colour,
+            marker=markers[row["kind"]],
+            zorder=3,
+            edgecolor="white",
+            linewidth=0.4,
+        )
     for row in select(points, implementation="torch", dtype="float32", kind="component"):
-        axes.annotate(row["name"].replace("_", " "), (row["flops"] / row["bytes"], row["flops"] / row["seconds"]["median"]),
-                      xytext=(4, -7), textcoords="offset points", fontsize=6.5)
-    axes.set(xscale="log", yscale="log", xlim=span, xlabel="operations for each byte that must move",
-             ylabel="operations a second")
+        axes.annotate(
+            row["name"].replace("_", " "),
+            (row["flops"] / row["bytes"], row["flops"] / row["seconds"]["median"]),
+            xytext=(4, -7),
+            textcoords="offset points",
+            fontsize=6.5,
+        )
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlim=span,
+        xlabel="operations for each byte that must move",
+        ylabel="operations a second",
+    )
     axes.set_title("Against the limits of this machine", loc="left")
     axes.grid(which="major")
-    for who, colour in (("NumPy", COLOURS["numpy", "float32"]), ("Torch float32", COLOURS["torch", "float32"]),
-                        ("Torch bfloat16", COLOURS["torch", "bfloat16"]), ("peers", PEER["bfloat16"])):
+    for who, colour in (
+        ("NumPy", COLOURS["numpy", "float32"]),
+        ("Torch float32", COLOURS["torch", "float32"]),
+        ("Torch bfloat16", COLOURS["torch", "bfloat16"]),
+        ("peers", PEER["bfloat16"]),
+    ):
         axes.scatter([], [], s=26, color=colour, label=who)
     for kind, marker in markers.items():
         axes.scatter([], [], s=26, color="white", edgecolor=INK, linewidth=0.8, marker=marker, label=kind)

@@ -1,4 +1,4 @@
-"""A decoder as most PyTorch code writes it: modules, fused attention, nothing else. The baseline of the training rows."""
+"""A decoder as most PyTorch code writes it: modules, fused attention, nothing else. The baseline of training."""
 
 import torch
 import torch.nn.functional as F

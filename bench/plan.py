@@ -1,6 +1,6 @@
 """What is measured: groups of jobs. The jobs of a group take turns, round after round, so that they can be compared."""
 
-from bench import machine, work
+from bench import components, machine, work
 from numpy_ref.config import preset
 
 PEERS = ("hf", "litgpt", "plain")
@@ -13,33 +13,50 @@ def groups(device="cpu", peers=False, quick=False, batch=32, only=()):
     else:
         found = [training("showcase", batch, device, peers), training("small", max(1, batch // 4), device, peers)]
         found += [generation("showcase", 100, device, peers)]
-        found += [component(name, "showcase", batch, device) for name in work.cases("showcase", batch)]
+        found += [component(name, "showcase", batch, device) for name in components.cases("showcase", batch)]
     kept = [group for group in found if not only or {group[0]["name"], group[0]["kind"]} & set(only)]
-    return [controls(), limits(device, 256 if quick else None), *kept]
+    found = [controls(), limits(device, 256 if quick else None), *kept]
+    return [[job | {"budget": 0.05} for job in group] for group in found] if quick else found
 
 
 def _job(kind, name, implementation, dtype, device, modes, allocator="tuned", compiled=False, **shape):
-    return {"kind": kind, "name": name, "implementation": implementation, "dtype": dtype, "compiled": compiled,
-            "allocator": allocator, "shape": shape, "modes": list(modes), "device": device}
+    return {
+        "kind": kind,
+        "name": name,
+        "implementation": implementation,
+        "dtype": dtype,
+        "compiled": compiled,
+        "allocator": allocator,
+        "shape": shape,
+        "modes": list(modes),
+        "device": device,
+    }
 
 
 def controls():
     """A candidate that sleeps, one that sleeps twice as long, and one whose result is wrong by a thousandth."""
-    return [_job("control", "control", name, "float32", "cpu", ["forward"], "default") for name in ("known", "twice", "wrong")]
+    return [
+        _job("control", "control", name, "float32", "cpu", ["forward"], "default")
+        for name in ("known", "twice", "wrong")
+    ]
 
 
 def limits(device, size=None):
     """Matrix products and copies: what everything else is held against."""
     size = size or (1536 if device == "cpu" else 8192)
-    products = [_job("machine", "matmul", "torch", dtype, device, ["forward"], size=size) for dtype in ("float32", "bfloat16")]
-    products.append(_job("machine", "matmul", "numpy", "float32", "cpu", ["forward"], size=size) if device == "cpu" else None)
+    products = [
+        _job("machine", "matmul", "torch", dtype, device, ["forward"], size=size) for dtype in ("float32", "bfloat16")
+    ]
+    products.append(
+        _job("machine", "matmul", "numpy", "float32", "cpu", ["forward"], size=size) if device == "cpu" else None
+    )
     copies = _job("machine", "copy", "torch", "float32", device, [str(size) for size in machine.COPIES])
     return [*filter(None, products), copies]
 
 
 def component(name, preset_name, batch, device):
     """A component in NumPy and, in each number format it has, in Torch."""
-    case = work.cases(preset_name, batch)[name]
+    case = components.cases(preset_name, batch)[name]
     sides = [("numpy", case.dtypes[0], "cpu"), *(("torch", dtype, device) for dtype in case.dtypes)]
     return [_job("component", name, *side, case.modes, preset=preset_name, batch=batch) for side in sides]
 
@@ -62,9 +79,20 @@ def training(name, batch, device, peers):
 
 def generation(name, tokens, device, peers):
     """Greedy text, one row, in both wings and by transformers."""
+
     def text(implementation, dtype, allocator="tuned", on=device):
-        return _job("generation", name, implementation, dtype, on, ["generate"], allocator, preset=name, tokens=tokens,
-                    context=preset(name)[0].context)
+        return _job(
+            "generation",
+            name,
+            implementation,
+            dtype,
+            on,
+            ["generate"],
+            allocator,
+            preset=name,
+            tokens=tokens,
+            context=preset(name)[0].context,
+        )
 
     found = [text("numpy", "float32", on="cpu"), *(text("torch", dtype) for dtype in work.FLOATS)]
     return found + [text("hf", dtype, "default") for dtype in work.FLOATS if peers]
@@ -73,7 +101,4 @@ def generation(name, tokens, device, peers):
 def _quick(device):
     """Two components, a training step and a text of the tiny model: enough to see that everything works."""
     chosen = [component(name, "tiny", 4, device)[:2] for name in ("layer_norm", "scaled_dot_product_attention")]
-    chosen += [training("tiny", 4, device, False)[:2], generation("tiny", 8, device, False)[1:2]]
-    for job in (job for group in chosen for job in group):
-        job["budget"] = 0.05
-    return chosen
+    return [*chosen, training("tiny", 4, device, False)[:2], generation("tiny", 8, device, False)[1:2]]

@@ -7,6 +7,17 @@ from bench import pictures, rows
 NAMES = {"numpy": "NumPy", "torch": "Torch", "hf": "Hugging Face GPT-2", "litgpt": "litgpt", "plain": "plain PyTorch"}
 OURS = ("numpy", "torch")
 
+HOW_TO_READ = """\
+Every cell ran in processes of its own, the candidates of a table taking turns. Times are medians of the processes'
+medians, in brackets the quartiles of those medians; a ratio is taken round by round, then the median. Where other
+programs share the machine, only the ratios mean much. A cell is timed only after its result was compared with the
+float64 NumPy reference.
+
+*Roofline* is the share of the best speed that the limits below allow for the operations and the unavoidable memory
+traffic of the work: every argument read once, every result written once. A chain of operations that is not fused moves
+more, and stays far below; work that lives in a faster cache than the copy did may come out above. *Memory* is what a
+call adds at its peak."""
+
 
 def write(folder):
     """Write report.md and its pictures next to the newest rows; returns the path of the report."""
@@ -17,10 +28,21 @@ def write(folder):
     newest = latest(rows.read(files[-1:]))
     history = rows.read(files)
     drawn = pictures.draw(folder, newest)
-    text = "\n\n".join(filter(None, [
-        heading(newest), instrument(newest), *whole(newest, "training", drawn), *whole(newest, "generation", drawn),
-        components(newest, drawn), details(newest), refused(newest), slower(history, newest),
-    ]))
+    text = "\n\n".join(
+        filter(
+            None,
+            [
+                heading(newest),
+                instrument(newest),
+                *whole(newest, "training", drawn),
+                *whole(newest, "generation", drawn),
+                components(newest, drawn),
+                details(newest),
+                refused(newest),
+                slower(history, newest),
+            ],
+        )
+    )
     path = folder / "report.md"
     path.write_text(text + "\n")
     return path
@@ -39,7 +61,9 @@ def latest(found):
 
 def select(found, **wanted):
     """Rows that were measured and have these values."""
-    return [row for row in found if row["status"] == "ok" and all(row.get(key) == value for key, value in wanted.items())]
+    return [
+        row for row in found if row["status"] == "ok" and all(row.get(key) == value for key, value in wanted.items())
+    ]
 
 
 def table(titles, lines):
@@ -51,36 +75,44 @@ def table(titles, lines):
 
 
 def heading(found):
+    """What ran where and when, and how the tables are to be read."""
     e = found[-1]["environment"]
     dates = sorted({row["time"][:10] for row in found})
     commits = sorted({row["commit"] + (" with changes" if row["dirty"] else "") for row in found})
-    gpu = f"{e['gpu']} (CUDA {e['cuda']}, driver {e['driver']}), " if "gpu" in e else ""
+    words = [
+        f"{e['gpu']} (CUDA {e['cuda']}, driver {e['driver']})" if "gpu" in e else None,
+        f"{e['cpu']}, {e['threads']} threads of {e['cores']} cores, {e['memory_gib']} GiB",
+        f"{e['system']}, Python {e['python']}, NumPy {e['numpy']} ({e['blas']}), PyTorch {e['torch']}",
+    ]
+    when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     return (
-        f"# Bench on {e.get('gpu') or e['cpu']}\n\n"
-        f"{gpu}{e['cpu']}, {e['threads']} threads of {e['cores']} cores, {e['memory_gib']} GiB; {e['system']}, Python {e['python']}, "
-        f"NumPy {e['numpy']} ({e['blas']}), PyTorch {e['torch']}. Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))} "
-        f"at {', '.join(commits)}.\n\n"
-        "Every cell ran in processes of its own, the candidates of a table taking turns. Times are medians of the processes' "
-        "medians, in brackets the quartiles of those medians. A ratio is taken round by round and then the median. Where "
-        "other programs share the machine only the ratios mean much. A cell is timed only after its result was compared with "
-        "the float64 NumPy reference. *Roofline* is the share of the best speed that the measured limits below allow for "
-        "the operations and the unavoidable memory traffic of the work; a fused operation can't read less than its arguments, "
-        "so a chain of operations that is not fused stays far below. Memory is what a call adds at its peak."
+        f"# Bench on {e.get('gpu') or e['cpu']}\n\n{'; '.join(filter(None, words))}. "
+        f"Measured {when} at {', '.join(commits)}.\n\n{HOW_TO_READ}"
     )
 
 
 def instrument(found):
     """The machine's limits, and what the bench says about candidates whose answer is known."""
-    lines = [(f"{NAMES[row['implementation']]} {row['dtype']} product of {row['shape']['size']} x {row['shape']['size']}",
-              f"{row['value'] / 1e9:,.0f} GFLOP/s") for row in select(found, name="matmul")]
-    lines += [(f"copy that moves {size(int(row['mode']))}", f"{row['value'] / 1e9:,.1f} GB/s") for row in select(found, name="copy")]
+    lines = [
+        (
+            f"{NAMES[row['implementation']]} {row['dtype']} product of {row['shape']['size']} x {row['shape']['size']}",
+            f"{row['value'] / 1e9:,.0f} GFLOP/s",
+        )
+        for row in select(found, name="matmul")
+    ]
+    lines += [
+        (f"copy that moves {size(int(row['mode']))}", f"{row['value'] / 1e9:,.1f} GB/s")
+        for row in select(found, name="copy")
+    ]
     control = {row["implementation"]: row for row in found if row["kind"] == "control"}
     text = "## The machine and the instrument\n\n" + table(("limit", "measured"), lines)
     if {"known", "twice", "wrong"} <= set(control):
         times = rows.ratio(control["twice"], control["known"])[1]
         verdict = "was refused" if control["wrong"]["status"] == "parity_failed" else "**WAS NOT REFUSED**"
-        text += (f"\n\nControls: a candidate that takes twice as long was measured {times:.2f} times as long; "
-                 f"a planted result that is wrong by a thousandth {verdict}.")
+        text += (
+            f"\n\nControls: a candidate that takes twice as long was measured {times:.2f} times as long; "
+            f"a planted result that is wrong by a thousandth {verdict}."
+        )
     return text
 
 
@@ -108,14 +140,26 @@ def whole(found, kind, drawn):
         measured = select(found, kind=kind, name=name)
         measured.sort(key=lambda row: -row["tokens_per_second"])
         shape = measured[0]["shape"]
-        work = (f"One step on {shape['batch']} x {shape['context']} tokens: forward, backward, clipping, AdamW" if kind == "training"
-                else f"{shape['tokens']} tokens after a prompt of 16, greedy, batch 1")
+        work = (
+            f"One step on {shape['batch']} x {shape['context']} tokens: forward, backward, clipping, AdamW"
+            if kind == "training"
+            else f"{shape['tokens']} tokens after a prompt of 16, greedy, batch 1"
+        )
         lines = []
         for row in measured:
             q = row["seconds"]
             low, high = row["tokens"] / q["high"], row["tokens"] / q["low"]
-            lines.append((label(row), f"{row['tokens_per_second']:,.0f} [{low:,.0f}, {high:,.0f}]", f"{1e3 * q['median']:,.1f}",
-                          memory(row), f"{row['first_call_seconds']:.1f}", share(row), f"{row['notes']['parameters']:,}"))
+            lines.append(
+                (
+                    label(row),
+                    f"{row['tokens_per_second']:,.0f} [{low:,.0f}, {high:,.0f}]",
+                    f"{1e3 * q['median']:,.1f}",
+                    memory(row),
+                    f"{row['first_call_seconds']:.1f}",
+                    share(row),
+                    f"{row['notes']['parameters']:,}",
+                )
+            )
         titles = ("who", "tokens/s", "ms", "memory", "first call, s", "roofline", "parameters")
         picture = f"\n\n![{kind} of {name}]({kind}.png)" if f"{kind}.png" in drawn else ""
         yield f"## {kind.capitalize()}: {name}\n\n{work}.\n\n{table(titles, lines)}\n\n{verdicts(measured)}{picture}"
@@ -128,7 +172,8 @@ def verdicts(measured):
     def compare(words, ours, theirs):
         if ours and theirs and ours["run"] == theirs["run"]:
             low, middle, high = rows.ratio(theirs, ours)
-            lines.append(f"- {words}: {label(ours)} does **{middle:.2f}** [{low:.2f}, {high:.2f}] times the tokens/s of {label(theirs)}.")
+            factor = f"**{middle:.2f}** [{low:.2f}, {high:.2f}]"
+            lines.append(f"- {words}: {label(ours)} does {factor} times the tokens/s of {label(theirs)}.")
 
     def best(*implementations, **wanted):
         return next((row for row in select(measured, **wanted) if row["implementation"] in implementations), None)
@@ -161,10 +206,23 @@ def components(found, drawn):
         for row in (sides.get("torch"), sides.get("torch bfloat16")):
             line += [milliseconds(row), times(reference, row), share(row) if row else ""]
         lines.append(line)
-    titles = ("component", "NumPy, ms", "Torch, ms", "times faster", "roofline", "Torch bfloat16, ms", "times faster", "roofline")
+    titles = (
+        "component",
+        "NumPy, ms",
+        "Torch, ms",
+        "times faster",
+        "roofline",
+        "Torch bfloat16, ms",
+        "times faster",
+        "roofline",
+    )
     picture = "\n\n![components](components.png)" if "components.png" in drawn else ""
     picture += "\n\n![roofline](roofline.png)" if "roofline.png" in drawn else ""
-    return "## Components\n\nForward and backward together where there is a backward.\n\n" + table(titles, lines) + picture if lines else ""
+    return (
+        "## Components\n\nForward and backward together where there is a backward.\n\n" + table(titles, lines) + picture
+        if lines
+        else ""
+    )
 
 
 def by_side(found, name, mode):
@@ -183,10 +241,21 @@ def times(reference, row):
 
 def details(found):
     """Every mode of every component."""
-    lines = [(row["name"], NAMES[row["implementation"]], row["dtype"], row["mode"],
-              f"{milliseconds(row)} [{1e3 * row['seconds']['low']:.3g}, {1e3 * row['seconds']['high']:.3g}]",
-              f"{row['flops'] / row['seconds']['median'] / 1e9:.1f}", f"{row['bytes'] / row['seconds']['median'] / 1e9:.1f}", share(row),
-              memory(row), f"{row['parity']['worst']:.2f}") for row in select(found, kind="component")]
+    lines = [
+        (
+            row["name"],
+            NAMES[row["implementation"]],
+            row["dtype"],
+            row["mode"],
+            f"{milliseconds(row)} [{1e3 * row['seconds']['low']:.3g}, {1e3 * row['seconds']['high']:.3g}]",
+            f"{row['flops'] / row['seconds']['median'] / 1e9:.1f}",
+            f"{row['bytes'] / row['seconds']['median'] / 1e9:.1f}",
+            share(row),
+            memory(row),
+            f"{row['parity']['worst']:.2f}",
+        )
+        for row in select(found, kind="component")
+    ]
     titles = ("component", "side", "format", "mode", "ms", "GFLOP/s", "GB/s", "roofline", "memory", "error in bounds")
     return "## Every measurement\n\n" + table(titles, lines) if lines else ""
 
@@ -194,7 +263,10 @@ def details(found):
 def refused(found):
     """What has no time, and why."""
     bad = {(row["name"], label(row)): row for row in found if row["status"] != "ok" and row["kind"] != "control"}
-    lines = [(name, who, row["status"].replace("_", " "), row["reason"].replace("|", "/")) for (name, who), row in bad.items()]
+    lines = [
+        (name, who, row["status"].replace("_", " "), row["reason"].replace("|", "/"))
+        for (name, who), row in bad.items()
+    ]
     return "## Not timed\n\n" + table(("what", "who", "status", "reason"), lines) if lines else ""
 
 

@@ -32,8 +32,10 @@ def combine(job, answers, stamp):
     base = {key: job.get(key) for key in CELL} | stamp | {"schema": SCHEMA}
     bad = next((answer for answer in answers if answer["status"] != "ok"), None)
     if bad:
-        return [base | {"mode": mode, "status": bad["status"], "reason": bad.get("reason", ""), "parity": bad.get("parity")}
-                for mode in bad.get("modes") or ["all"]]
+        return [
+            base | {"mode": mode, "status": bad["status"], "reason": bad.get("reason", ""), "parity": bad.get("parity")}
+            for mode in bad.get("modes") or ["all"]
+        ]
     return [base | _row(mode, answers) for mode in answers[0]["modes"]]
 
 
@@ -44,13 +46,21 @@ def _row(mode, answers):
     if "seconds" in parts[0]:
         medians = [part["seconds"]["median"] for part in parts]
         low, middle, high = quartiles(medians)
-        row["seconds"] = {"low": low, "median": middle, "high": high, "processes": medians,
-                          "fastest": min(part["seconds"]["fastest"] for part in parts),
-                          "repeats": sum(part["seconds"]["repeats"] for part in parts)}
+        row["seconds"] = {
+            "low": low,
+            "median": middle,
+            "high": high,
+            "processes": medians,
+            "fastest": min(part["seconds"]["fastest"] for part in parts),
+            "repeats": sum(part["seconds"]["repeats"] for part in parts),
+        }
         if "tokens" in row:
             row["tokens_per_second"] = row["tokens"] / middle
     if "value" in parts[0]:  # a rate of the machine
-        row["value"], row["values"] = statistics.median(part["value"] for part in parts), [part["value"] for part in parts]
+        row["value"], row["values"] = (
+            statistics.median(part["value"] for part in parts),
+            [part["value"] for part in parts],
+        )
     peaks = [part["memory"] for part in parts if part.get("memory") is not None]
     row["memory"] = statistics.median(peaks) if peaks else None
     firsts = [answer["first_call_seconds"] for answer in answers if "first_call_seconds" in answer]
@@ -100,8 +110,11 @@ def roofline(row, peaks):
     compute = row.get("flops", 0) / rate
     traffic = row.get("bytes", 0) / bandwidth(peaks["copy"], row.get("bytes", 0))
     least = max(compute, traffic)
-    return {"least_seconds": least, "limit": "compute" if compute >= traffic else "memory",
-            "share": least / row["seconds"]["median"]}
+    return {
+        "least_seconds": least,
+        "limit": "compute" if compute >= traffic else "memory",
+        "share": least / row["seconds"]["median"],
+    }
 
 
 def peaks(rows):
@@ -124,11 +137,16 @@ def problems(rows):
     """What must not be, in words: wrong results of ours, and controls that did not come out as they must."""
     control = {row["implementation"]: row for row in rows if row["kind"] == "control"}
     wrong = control.pop("wrong")
-    found = [f"{row['name']} {row['implementation']} {row['dtype']}: {row['reason']}" for row in rows
-             if row["status"] in ("parity_failed", "error") and row["implementation"] in ("numpy", "torch")]
+    found = [
+        f"{row['name']} {row['implementation']} {row['dtype']}: {row['reason']}"
+        for row in rows
+        if row["status"] in ("parity_failed", "error") and row["implementation"] in ("numpy", "torch")
+    ]
     if wrong["status"] != "parity_failed":
         found.append("control: a planted wrong result was not refused")
-    if {row["status"] for row in control.values()} != {"ok"} or not 1.5 < ratio(control["twice"], control["known"])[1] < 3:
+    if {row["status"] for row in control.values()} != {"ok"} or not 1.5 < ratio(control["twice"], control["known"])[
+        1
+    ] < 3:
         found.append("control: a candidate that takes twice as long was not measured so")
     return found
 
@@ -152,7 +170,12 @@ def regressions(history, new, keep=5):
 
 
 def _same(old, new):
-    return old["run"] != new["run"] and cell(old) == cell(new) and old["mode"] == new["mode"] and old["environment"] == new["environment"]
+    return (
+        old["run"] != new["run"]
+        and cell(old) == cell(new)
+        and old["mode"] == new["mode"]
+        and old["environment"] == new["environment"]
+    )
 
 
 def read(paths):

@@ -23,15 +23,21 @@ class Runner:
         if answer["status"] != "ok":
             raise RuntimeError(f"the first worker failed: {answer['reason']}")
         commit, dirty = environment.revision(ROOT)
-        self.stamp = {"run": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "commit": commit, "dirty": dirty,
-                      "environment": answer["environment"]}
+        self.stamp = {
+            "run": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "commit": commit,
+            "dirty": dirty,
+            "environment": answer["environment"],
+        }
         self.peaks = None
 
     def ask(self, job):
         """The answer of one worker process; a process that dies or hangs is an answer too."""
         command = [os.environ.get("BENCH_PYTHON", sys.executable), "-m", "bench.worker", json.dumps(job)]
         try:
-            done = subprocess.run(command, cwd=ROOT, env=self.variables, capture_output=True, text=True, timeout=self.timeout)
+            done = subprocess.run(
+                command, cwd=ROOT, env=self.variables, capture_output=True, text=True, timeout=self.timeout
+            )
         except subprocess.TimeoutExpired:
             return {"status": "error", "reason": f"no answer within {self.timeout} s", "modes": job.get("modes")}
         lines = done.stdout.strip().splitlines()
@@ -54,8 +60,10 @@ class Runner:
                 yield self._group([job | {"cache": cache} for job in group])
                 done += len(group) * self.rounds
                 spent = time.monotonic() - start
-                self.say(f"  {done} of {total} measurements, {spent / 60:.1f} min so far, about "
-                         f"{spent / done * (total - done) / 60:.1f} min to go")
+                self.say(
+                    f"  {done} of {total} measurements, {spent / 60:.1f} min so far, about "
+                    f"{spent / done * (total - done) / 60:.1f} min to go"
+                )
 
     def _group(self, jobs):
         answers = [[] for _ in jobs]
@@ -77,7 +85,8 @@ class Runner:
 
 def line(row):
     """A row in one line of text."""
-    what = f"{row['name']:<30} {row['implementation']:<7} {row['dtype']:<9} {'compiled' if row['compiled'] else '':<8} {row['mode']:<9}"
+    how = "compiled" if row["compiled"] else ""
+    what = f"{row['name']:<30} {row['implementation']:<7} {row['dtype']:<9} {how:<8} {row['mode']:<9}"
     if row["status"] != "ok":
         return f"{what} {row['status']}: {row['reason']}"
     if "value" in row:

@@ -8,7 +8,7 @@ from bench.work import DTYPE, draw
 
 
 def flatten(value, name="y"):
-    """Arrays inside nested tuples and dicts, by name, as NumPy arrays (float64 for floats). Anything else is left out."""
+    """Arrays inside nested tuples and dicts, by name, as NumPy arrays (float64 for floats); the rest is left out."""
     if isinstance(value, dict):
         items = value.items()
     elif isinstance(value, (tuple, list)):
@@ -34,8 +34,9 @@ class Side:
     """A component with its inputs. ``forward()`` keeps what ``backward()`` needs; ``both()`` is one after the other."""
 
     def __init__(self, case, name, dtype, package, convert):
-        module = importlib.import_module(f"{package}.{case.module}")
-        self.function = getattr(module, case.function)
+        path, _, function = case.where.rpartition(".")
+        module = importlib.import_module(f"{package}.{path}")
+        self.function = getattr(module, function)
         self.case, self.draw = case, draw(name)
         self.arguments = _map(case.arguments(self.draw), convert)
         if case.prepare:

@@ -31,16 +31,22 @@ def measure(job):
         from numpy_ref.memory import keep_memory
 
         keep_memory()
-    kinds = {"component": component, "training": whole, "generation": whole, "machine": machine, "control": control,
-             "environment": environment}
+    kinds = {
+        "component": component,
+        "training": whole,
+        "generation": whole,
+        "machine": machine,
+        "control": control,
+        "environment": environment,
+    }
     return kinds[job["kind"]](job)
 
 
 def component(job, cases=None):
     """Forward, backward and both of one component on one side."""
-    from bench import sides, work
+    from bench import components, sides
 
-    case = (cases or work.cases(job["shape"]["preset"], job["shape"]["batch"]))[job["name"]]
+    case = (cases or components.cases(job["shape"]["preset"], job["shape"]["batch"]))[job["name"]]
     device, dtype = job.get("device", "cpu"), job["dtype"]
 
     def reference():
@@ -72,7 +78,7 @@ def whole(job):
     first = time.perf_counter() - start
     label = json.dumps([job["kind"], candidate.reference_label, job["shape"]])
     reference = gate.cached(job.get("cache"), label, candidate.reference)
-    parity = gate.compare(candidate.results(), reference, job["dtype"], candidate.slack)
+    parity = gate.compare(candidate.results(), reference, job["dtype"], candidates.SLACK)
     del reference
     device = job.get("device", "cpu")
     memory = clock.peak_memory(candidate.call, device)

@@ -4,8 +4,8 @@
     model/<parameter>             the weights, named as in ``config.parameter_shapes``
     optimizer/<parameter>/<field> what the optimiser remembers about a parameter (m, v, step or momentum)
 
-The order of the data, dropout and sampling are functions of seed and position (``rng.py``), so the random state of a run
-is its seed and the numbers in the header.
+The order of the data, dropout and sampling are functions of seed and position (``rng.py``), so the random state of a
+run is its seed and the numbers in the header.
 """
 
 import dataclasses
@@ -71,7 +71,10 @@ def pack(run, to_numpy):
 
 
 def unpack(arrays, header, from_numpy):
-    """The Run of (arrays, header) as ``read`` returns them; ``from_numpy`` makes the wing's arrays, numbers are Python's."""
+    """The Run of (arrays, header) as ``read`` returns them; ``from_numpy`` makes the wing's arrays of NumPy's.
+
+    A number that stands alone, like AdamW's step, becomes Python's.
+    """
     model, train = configs(header)
     names = parameter_shapes(model)
     params = {name: from_numpy(arrays[f"model/{name}"]) for name in names}
@@ -93,9 +96,10 @@ def configs(header):
 def check_resumable(run, model_config, train_config, folder):
     """Raise UserError unless the Run loaded from ``folder`` can go on with these settings."""
     if run.model_config != model_config:
-        raise UserError(f"the checkpoint in {folder} is of another model config; resume with the one in its config.json")
+        raise UserError(f"the checkpoint in {folder} is of another model; resume with the config.json beside it")
     if run.train_config.optimizer != train_config.optimizer:
-        raise UserError(f"the run in {folder} trains with {run.train_config.optimizer}; its state is of no use to another one")
+        had = run.train_config.optimizer
+        raise UserError(f"the run in {folder} trains with {had}; another optimiser has no use for its state")
     if not all(run.states[name] for name in run.params):
         raise UserError(f"the checkpoint in {folder} has no optimiser state: it can generate, but not go on training")
 
@@ -105,7 +109,7 @@ def locate(path):
     path = Path(path)
     file = path / NAME if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"there is no checkpoint at {file}; give a run folder that holds {NAME}, or train one with --out")
+        raise UserError(f"there is no checkpoint at {file}; give a run folder that holds one, or train")
     return file
 
 
@@ -117,7 +121,7 @@ def write(path, arrays, header):
     """
     for name, value in arrays.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise UserError(f"{name} is not finite any more, so it is not saved; {path} keeps the last good step, if any")
+            raise UserError(f"{name} is not finite any more: not saved; {path} keeps the last good step, if any")
     header = {"format": FORMAT, **header}
     header["sha256"] = _checksum(arrays, header)
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
@@ -142,7 +146,7 @@ def read(path):
     if header.get("format") != FORMAT:
         raise UserError(f"{path} has checkpoint format {header.get('format')!r}; this version reads format {FORMAT}")
     if given != _checksum(members, header):
-        raise UserError(f"{path} was altered after it was written (its checksum differs); take another copy or train again")
+        raise UserError(f"{path} was altered: its checksum differs; take another copy or train again")
     _check(path, members, header)
     return members, header
 
@@ -194,9 +198,9 @@ def _check(path, arrays, header):
     except (KeyError, TypeError):
         fine = False
     if not fine:
-        raise UserError(f"{path} is not a checkpoint: its header lacks a setting; give a run folder or the {NAME} inside it")
+        raise UserError(f"{path} is not a checkpoint: its header lacks a setting; give a run folder or its {NAME}")
     shapes = parameter_shapes(model)
-    wrong = [name for name, shape in shapes.items() if f"model/{name}" not in arrays or arrays[f"model/{name}"].shape != shape]
+    wrong = [name for name in shapes if f"model/{name}" not in arrays]
     for key, value in arrays.items():
         part, _, rest = key.partition("/")
         name, _, field = rest.partition("/")
@@ -209,5 +213,6 @@ def _check(path, arrays, header):
 
 def describe(folder, model_config, train_config):
     """Write ``folder``/config.json: the settings of a run for people and scripts (the checkpoint carries its own)."""
-    text = json.dumps({"model": dataclasses.asdict(model_config), "train": dataclasses.asdict(train_config)}, indent=2) + "\n"
+    settings = {"model": dataclasses.asdict(model_config), "train": dataclasses.asdict(train_config)}
+    text = json.dumps(settings, indent=2) + "\n"
     replace(Path(folder) / "config.json", lambda file: file.write(text.encode()))

@@ -54,7 +54,7 @@ def main(wing, argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        return fail(f"{error.filename or 'output'}: {error.strerror or error}; check the path, its permissions and the space left")
+        return fail(f"{error.filename or 'output'}: {error.strerror or error}; check path, permissions and free space")
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
             raise
@@ -82,7 +82,8 @@ def parse(wing, argv):
     parser, subparsers = build_parser(wing)
     options, unknown = parser.parse_known_args(argv)
     if unknown:
-        allowed = [flag for action in subparsers[options.command]._actions for flag in action.option_strings if flag != "-h"]
+        actions = subparsers[options.command]._actions
+        allowed = [flag for action in actions for flag in action.option_strings if flag.startswith("--")]
         near = difflib.get_close_matches(unknown[0].split("=")[0], allowed, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UserError(f"unknown option {unknown[0]!r}; {hint}allowed are {', '.join(allowed)}")
@@ -101,7 +102,7 @@ def build_parser(wing):
         return subparsers[name]
 
     train = command("train", "train a model on text, or go on with a run (--resume)", commands.train)
-    train.add_argument("--preset", choices=PRESETS, help="model and training settings that other options change (showcase)")
+    train.add_argument("--preset", choices=PRESETS, help="settings that other options change (showcase)")
     train.add_argument("--data", help="samples, pydoc, stdlib, a text file or a folder of them")
     train.add_argument("--out", required=True, help="run folder: config, log, checkpoint, picture, tokens")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out")
@@ -110,13 +111,14 @@ def build_parser(wing):
 
     generate = command("generate", "continue a text; only the text goes to stdout", commands.generate)
     add_checkpoint(generate)
-    generate.add_argument("--prompt", required=True, action="append", metavar="TEXT", help="text to go on with; may be repeated")
+    again = "text to go on with; may be repeated"
+    generate.add_argument("--prompt", required=True, action="append", metavar="TEXT", help=again)
     add_fields(generate, SampleConfig, SampleConfig())
 
     evaluate = command("eval", "measure loss, perplexity and bits per byte on text", commands.evaluate)
     add_checkpoint(evaluate)
     evaluate.add_argument("--data", required=True, help="samples, pydoc, stdlib, a text file or a folder of them")
-    evaluate.add_argument("--split", choices=("train", "validation"), help="part of the text (validation: held out in training)")
+    evaluate.add_argument("--split", choices=("train", "validation"), help="part of the text (validation, held out)")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
 
     inspect = command("inspect", "show the module tree, parameters, FLOPs and memory of a model", commands.inspect)

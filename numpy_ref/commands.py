@@ -32,7 +32,8 @@ def say(*words):
 
 def given(options, kind):
     """The fields of the dataclass ``kind`` that the command line sets."""
-    return {field.name: getattr(options, field.name) for field in dataclasses.fields(kind) if hasattr(options, field.name)}
+    names = (field.name for field in dataclasses.fields(kind))
+    return {name: getattr(options, name) for name in names if hasattr(options, name)}
 
 
 def train(wing, options):
@@ -47,15 +48,20 @@ def train(wing, options):
     try:
         run = wing.train(model, settings, dataset, out, resume=resume, report=report)
     except Interrupted as stop:
-        report.note(f"stopped after step {stop.step} and saved; go on with: python -m {wing.name} train --resume --out {out}")
+        report.note(stopped(wing, stop, out))
         return 130
     finally:
         report.close()
         picture(out)
     held_out = next((row["val_loss"] for row in reversed(log.read_rows(out / log.NAME)) if "val_loss" in row), None)
     measured = "" if held_out is None else f"; held-out loss {held_out:.3f} nats per token"
-    say(f"done: {run.step} steps in {clock(run.seconds)}{measured}")
+    say(f"done: {run.step} of {settings.steps} steps in {clock(run.seconds)}{measured}")
     say(f"try: python -m {wing.name} generate --checkpoint {out} --prompt 'The future of'")
+
+
+def stopped(wing, stop, out):
+    """What to say after Ctrl-C."""
+    return f"stopped after step {stop.step} and saved; go on with: python -m {wing.name} train --resume --out {out}"
 
 
 def fresh(out, options):
@@ -80,7 +86,7 @@ def resumed(out, options):
     had = dataclasses.asdict(model) | dataclasses.asdict(settings)
     for name, value in asked.items():
         if value != had[name]:
-            raise UserError(f"the run in {out} has {name}={had[name]!r}, which can't become {value!r}; start a new run for that")
+            raise UserError(f"the run in {out} has {name}={had[name]!r}, not {value!r}; start a new run for that")
     return model, dataclasses.replace(settings, **given(options, TrainConfig))
 
 
@@ -97,16 +103,20 @@ def training_data(wing, out, options, resume):
 
 
 def picture(out):
-    """Draw the training curve from the log; a run without steps has none."""
-    rows = log.read_rows(out / log.NAME)
-    if rows:
-        plots.training_curve(rows, out / "training_curve.png", title=f"Training of {out}")
+    """Draw the training curve from the log, if it has rows. No run fails for want of a picture."""
+    rows, path = log.read_rows(out / log.NAME), out / "training_curve.png"
+    try:
+        if rows:
+            plots.training_curve(rows, path, title=f"Training of {out}")
+    except OSError as error:
+        say(f"{path} could not be drawn: {error.strerror or error}")
 
 
 def opened(wing, options):
     """The Run of --checkpoint on --device."""
     run = wing.load(options.checkpoint, device=wing.choose_device(getattr(options, "device", "auto")))
-    say(f"{options.checkpoint}: {parameter_count(run.model_config):,} parameters, {run.step} steps, trained by {run.wing}")
+    number = parameter_count(run.model_config)
+    say(f"{options.checkpoint}: {number:,} parameters, {run.step} steps, trained by {run.wing}")
     return run
 
 

@@ -7,7 +7,7 @@ from numpy_ref.config import parameter_count, parameter_shapes
 DEFINITION = "counting: no arrays"
 
 FORMULAS = {
-    "flops_forward": "2 x weights of the matrix products + layers x 4 x width x (T + 1) / 2 (a causal token sees half the text)",
+    "flops_forward": "2 x weights of the matrix products + layers x 4 width x (T + 1) / 2: causal, half the text",
     "flops_training": "3 x forward: the backward pass computes two matrix products for each one",
     "embedding": "looking a token up is no arithmetic",
     "activations": "batch x T x (layers x (8 width + 2 feed_forward + heads x T) + 2 width + 2 vocabulary) numbers",
@@ -60,9 +60,9 @@ def flops_forward(model):
 def activation_numbers(model):
     """Numbers that the forward pass keeps for the backward pass, for one sequence of ``context`` tokens.
 
-    Each layer: inputs and outputs of two norms (4 width), queries, keys and values (3 width), heads' output (width), the
-    hidden features before and after the activation (2 feed_forward), attention weights (heads x T; a fused kernel keeps
-    none). Around the layers: final norm (2 width), logits and their softmax (2 vocabulary).
+    Each layer: inputs and outputs of two norms (4 width), queries, keys and values (3 width), the heads' output
+    (width), hidden features before and after the activation (2 feed_forward), attention weights (heads x T; a fused
+    kernel keeps none). Around the layers: final norm (2 width), logits and their softmax (2 vocabulary).
     """
     T = model.context
     layer = 8 * model.width + 2 * model.feed_forward + model.heads * T

@@ -16,24 +16,27 @@ WAIT = 0.5  # seconds that rows may wait before they are converted and written
 
 
 def read_rows(path):
-    """The rows of a log, oldest first. A last line cut off by a crash is left out; a missing file has no rows."""
+    """The rows of a log, oldest first. A line cut off by a crash is left out; a missing file has no rows."""
     rows = []
-    with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
+    with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             with contextlib.suppress(json.JSONDecodeError):
                 rows.append(json.loads(line))
-    return rows
+    return [row for row in rows if isinstance(row, dict) and "step" in row]
 
 
 class Log:
-    """Appends the rows of one run: step, tokens, time, loss, lr, grad_norm, tokens_per_second, val_loss where evaluated.
+    """Appends the rows of one run.
+
+    Fields: step, tokens (trained on so far), time (seconds since the run began, without the pauses between sessions),
+    loss (nats per token, before the step's update), lr, grad_norm (before clipping), tokens_per_second, and where it
+    was evaluated val_loss (nats per token, after the update).
 
     ``run`` (see ``checkpoint_file.Run``) says where the run stands: rows after its step, left by steps that were never
-    saved, are dropped. ``time`` is in seconds since the run began, pauses between sessions not counted; ``loss`` in nats a
-    token, before the step's update; ``val_loss`` after it. ``report`` receives the latest row at every flush (see ``progress.Progress``).
+    saved, are dropped. ``report`` receives the latest row at every flush (see ``progress.Progress``).
 
-    Losses may be arrays on a GPU. ``add`` only keeps them; ``flush`` converts them to numbers, so that the host waits for
-    the device a few times a second instead of at every step.
+    Losses may be arrays on a GPU. ``add`` only keeps them and ``flush`` makes numbers of them, so that the host waits
+    for the device a few times a second instead of at every step.
     """
 
     def __init__(self, path, run, report=None):

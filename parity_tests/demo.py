@@ -49,13 +49,14 @@ def main(argv=None):
     device = wing.choose_device(settings.device)
     dtype = str(wing.choose_dtype(settings.dtype, device, model)).removeprefix("torch.")
 
-    heading(1, f"Training: {parameter_count(model):,} parameters, corpus {DATA}, {settings.steps} steps, {dtype} on {device}")
+    size = f"{parameter_count(model):,} parameters"
+    heading(1, f"Training: {size}, corpus {DATA}, {settings.steps} steps, {dtype} on {device}")
     dataset = prepare(DATA, out / "data", wing.encode, np.uint8, progress=counter("reading"))
     report = Progress(settings.steps)
     try:
         run = train(model, settings, dataset, out, report=report)
     except Interrupted as stop:
-        report.note(f"stopped after step {stop.step} and saved; go on with: python -m torch_impl train --resume --out {out}")
+        report.note(commands.stopped(wing, stop, out))
         return 130
     finally:
         report.close()
@@ -110,8 +111,12 @@ def show_samples(wing, run, sample):
 
 def indented(text, width=96):
     """Text as a paragraph at most ``width`` wide, its own line ends kept."""
-    lines = [part for line in text.split("\n") for part in textwrap.wrap(line, width, replace_whitespace=False) or [""]]
-    return "\n".join("  | " + line for line in lines)
+    return "\n".join("  | " + line for line in wrapped(text, width))
+
+
+def wrapped(text, width):
+    """Lines at most ``width`` wide."""
+    return [part for line in text.split("\n") for part in textwrap.wrap(line, width) or [""]]
 
 
 def side_by_side(out, device):
@@ -139,7 +144,7 @@ def side_by_side(out, device):
 
 def print_columns(left_title, left, right_title, right, width=46):
     """Two texts next to each other."""
-    sides = [[part for line in text.split("\n") for part in textwrap.wrap(line, width) or [""]] for text in (left, right)]
+    sides = [wrapped(text, width) for text in (left, right)]
     print(f"  {left_title:<{width}} | {right_title}")
     print(f"  {'-' * width} | {'-' * width}")
     for a, b in itertools.zip_longest(*sides, fillvalue=""):

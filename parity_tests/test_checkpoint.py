@@ -69,7 +69,7 @@ def test_every_bit_comes_back(tmp_path, writer, reader, dtype):
     save(writer, tmp_path, run)
     for path in (tmp_path, tmp_path / NAME):
         back = load(reader, path)
-        assert contents(back) == contents(run) and back.wing == {"numpy_ref": "numpy", "torch_impl": "torch"}[str(writer)]
+        assert contents(back) == contents(run) and back.wing == str(writer).split("_")[0]
         assert list(back.params) == list(run.params) and list(back.states) == list(run.states)
 
 
@@ -92,7 +92,8 @@ def test_missing_empty_and_foreign_files(tmp_path):
     for path in (tmp_path, tmp_path / "no", tmp_path / "no.npz"):
         with pytest.raises(UserError, match="there is no checkpoint at"):
             checkpoint_file.read(path)
-    for content, words in ((b"", "is empty"), (b"hello", "is not a checkpoint"), (b"PK\x03\x04rest", "truncated or damaged")):
+    contents = {b"": "is empty", b"hello": "is not a checkpoint", b"PK\x03\x04rest": "truncated or damaged"}
+    for content, words in contents.items():
         (tmp_path / NAME).write_bytes(content)
         with pytest.raises(UserError, match=words):
             checkpoint_file.read(tmp_path)

@@ -46,7 +46,7 @@ def test_torch_agrees(component, dtype):
 @pytest.mark.parametrize("component", [c for c in COMPONENTS if not c.exact and "float32" in c.dtypes], ids=str)
 def test_numpy_in_float32_stays_in_the_budget(component):
     def examine(case):
-        reference = Reference(component, case, "float32")
-        return judged(reference.judge(run_numpy(component, case, "float32"), "numpy"), component, "NumPy float32")
+        reference = Reference(component, case, "float32", "numpy")
+        return judged(reference.judge(run_numpy(component, case, "float32")), component, "NumPy float32")
 
     within(component, "numpy float32", for_each_case(component, "float32", examine, "numpy", divide=2))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -142,10 +143,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
 
 @pytest.mark.parametrize("wing", WINGS, ids=NAMES)
 def test_ctrl_c_saves_the_finished_step(tmp_path, wing, monkeypatch):
-    import signal
-
     loop = wing.module("training.loop")
-    step = loop.train_step
+    step, settings = loop.train_step, dataclasses.replace(ADAMW, steps=8)
 
     def pressed(*arguments):
         if arguments[-1] == 3:
@@ -155,10 +154,10 @@ def test_ctrl_c_saves_the_finished_step(tmp_path, wing, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch, pytest.raises(Interrupted) as stop:
         patch.setattr(loop, "train_step", pressed)
-        train(wing, MODEL, dataclasses.replace(ADAMW, steps=8), dataset(), tmp_path / "parts")
+        train(wing, MODEL, settings, dataset(), tmp_path / "parts")
     assert stop.value.step == 4 and signal.getsignal(signal.SIGINT) is before
-    parts = train(wing, MODEL, dataclasses.replace(ADAMW, steps=8), dataset(), tmp_path / "parts", resume=True)
-    assert_same(train(wing, MODEL, dataclasses.replace(ADAMW, steps=8), dataset(), tmp_path / "whole"), parts, tolerance=0)
+    parts = train(wing, MODEL, settings, dataset(), tmp_path / "parts", resume=True)
+    assert_same(train(wing, MODEL, settings, dataset(), tmp_path / "whole"), parts, tolerance=0)
 
 
 @pytest.mark.parametrize("wing", WINGS, ids=NAMES)
@@ -166,14 +165,14 @@ def test_resuming_needs_the_same_model_and_a_checkpoint(tmp_path, wing):
     with pytest.raises(UserError, match="no checkpoint"):
         train(wing, MODEL, ADAMW, dataset(), tmp_path, resume=True)
     train(wing, MODEL, dataclasses.replace(ADAMW, steps=2), dataset(), tmp_path)
-    with pytest.raises(UserError, match="another model config"):
+    with pytest.raises(UserError, match="another model"):
         train(wing, POST, ADAMW, dataset(), tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("model", [MODEL, POST], ids=["pre", "post"])
 def test_attention_maps_agree_and_are_distributions(model):
     params = WINGS[0].call("model.initialise", "initialise", model, 0, np.float64)
-    params = {name: value * 20 if value.ndim == 2 else value for name, value in params.items()}  # heads that prefer something
+    params = {name: value * 20 if value.ndim == 2 else value for name, value in params.items()}  # heads that choose
     tokens = dataset().train[:9]
     ours, theirs = (wing.call("inference.attention_maps", "attention_maps", tokens, params, model) for wing in WINGS)
     assert ours.shape == (2, 2, 9, 9) and np.abs(ours - theirs).max() < 1e-12

@@ -30,7 +30,7 @@ def attention_maps(tokens, params, config):
         if config.norm_position == "pre":
             read, _ = layer_norm(x, p["attention_norm.weight"], p.get("attention_norm.bias"), config.norm_eps)
         projected, _ = linear(read, p["attention.query_key_value.weight"], p.get("attention.query_key_value.bias"))
-        query, key, _ = projected.reshape(length, 3, config.heads, -1).transpose(1, 2, 0, 3)  # each (heads, T, d / heads)
+        query, key, _ = projected.reshape(length, 3, config.heads, -1).transpose(1, 2, 0, 3)  # (heads, T, d / heads)
         maps.append(attention_weights(query, key, causal=True))
         x, _ = block(x, p, config)
     return np.stack(maps)

@@ -45,11 +45,12 @@ def sample(probabilities, uniform):
 
         token = smallest i with p_0 + ... + p_i > uniform * (p_0 + ... + p_V-1)
 
-    Never a token of probability 0: there the sum does not grow. As uniform < 1 there always is such an i.
+    Never a token of probability 0: there the sum does not grow. Computed in float64, where uniform * total stays below
+    the total for every uniform below 1 (in float32 the largest uniforms would round to 1, and no such i exist).
 
     Shapes: probabilities (..., V), uniform (...) in [0, 1) -> ids (...) int64.
     """
-    cumulative = np.cumsum(probabilities, axis=-1)
+    cumulative = np.cumsum(probabilities, axis=-1, dtype=np.float64)
     threshold = uniform * cumulative[..., -1]
     return np.argmax(cumulative > threshold[..., None], axis=-1)
 

@@ -8,7 +8,7 @@ from numpy_ref import checkpoint_file
 
 
 def save(folder, run):
-    """Write ``folder``/checkpoint.npz in one step. Raises UserError when it can't be written or a weight is not finite."""
+    """Write ``folder``/checkpoint.npz in one step. UserError when that fails or a weight is not finite."""
     run.wing = "numpy"
     checkpoint_file.write(Path(folder) / checkpoint_file.NAME, *checkpoint_file.pack(run, np.asarray))
 
@@ -16,7 +16,8 @@ def save(folder, run):
 def load(folder, dtype=None, device=None):
     """The Run in a run folder or checkpoint file, whichever wing wrote it; its numbers are those saved, bit for bit.
 
-    ``dtype`` ("float32", "float64") converts weights and optimiser state; None keeps the stored one. ``device`` is "cpu".
+    ``dtype`` ("float32", "float64") converts weights and optimiser state; None keeps the stored one. ``device`` has
+    no choice here.
     Raises UserError for a file that is missing, damaged, altered or of another config.
     """
 

@@ -14,33 +14,34 @@ from numpy_ref.training.step import train_step
 
 
 def train(model_config, train_config, dataset, out, resume=False, stop_after=None, report=None):
-    """Train to ``train_config.steps`` steps, or only until step ``stop_after``, in the run folder ``out``; returns the Run.
+    """Train in the run folder ``out``, to ``train_config.steps`` steps or only until ``stop_after``; returns the Run.
 
-    ``dataset`` has token ids (N,) as ``train`` and ``validation``; ``report`` shows rows as they are logged (``Progress``).
-    A resumed run goes on from its checkpoint as if it had never stopped, on either wing.
-    Raises UserError for a loss that is not finite and for files that can't be written; Interrupted (a KeyboardInterrupt)
-    after Ctrl-C, once the run is saved.
+    ``dataset`` has token ids (N,) as ``train`` and ``validation``; ``report`` shows rows as they are logged
+    (``Progress``). A resumed run goes on from its checkpoint as if it had never stopped, on either wing.
+    Raises UserError for a loss that is not finite and for files that can't be written; Interrupted (a
+    KeyboardInterrupt) after Ctrl-C, once the run is saved.
     """
+    c = train_config
     run = _resumed(model_config, train_config, out) if resume else _begin(model_config, train_config)
-    last = min(train_config.steps, stop_after or train_config.steps)
+    last = min(c.steps, stop_after or c.steps)
     checkpoint_file.describe(out, model_config, train_config)
 
     def held_out():
-        return evaluate(run.params, model_config, dataset.validation, train_config.batch, limit=train_config.eval_tokens)["loss"]
+        return evaluate(run.params, model_config, dataset.validation, c.batch, limit=c.eval_tokens)["loss"]
 
     with log.Log(Path(out) / log.NAME, run, report) as rows, interruptible() as asked:
         stop = False
         while run.step < last and not stop:
-            inputs, targets = batch(dataset.train, run.position, train_config.batch, model_config.context, train_config.seed)
+            inputs, targets = batch(dataset.train, run.position, c.batch, model_config.context, c.seed)
             metrics, run.params, run.states = train_step(
-                run.params, run.states, inputs, targets, model_config, train_config, run.step
+                run.params, run.states, inputs, targets, model_config, c, run.step
             )
-            run.advance(train_config.batch, inputs.size)
+            run.advance(c.batch, inputs.size)
             rows.add(metrics["loss"], metrics["lr"], metrics["grad_norm"])
-            if _due(run.step, train_config.eval_every, train_config.steps):
+            if _due(run.step, c.eval_every, c.steps):
                 rows.flush(held_out)
             stop = asked()
-            save = stop or _due(run.step, train_config.save_every, last)
+            save = stop or _due(run.step, c.save_every, last)
             if save or rows.due():
                 rows.flush()  # a loss that is not finite ends the run here, before it reaches the checkpoint
             if save:

@@ -11,7 +11,9 @@ def warmup_cosine(step, steps, peak, warmup=0, final=0.0):
 
     step counts from 0, so the first step already moves; from ``steps`` on the rate stays at final * peak.
     """
+    if step >= steps:
+        return final * peak
     if step < warmup:
         return peak * (step + 1) / warmup
-    t = min(1.0, (step - warmup) / max(1, steps - warmup))
+    t = (step - warmup) / (steps - warmup)
     return peak * (final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * t)))

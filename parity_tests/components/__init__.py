@@ -2,14 +2,21 @@
 
 from parity_tests.components import (
     activations,
+    adamw,
+    attention,
+    block,
     dropout,
     embedding,
+    feed_forward,
     linear,
+    losses,
+    multi_head_attention,
     norms,
     positions,
     residual,
     softmax,
     step,
+    transformer,
 )
 
 COMPONENTS = (
@@ -21,5 +28,12 @@ COMPONENTS = (
     *dropout.COMPONENTS,
     *residual.COMPONENTS,
     *softmax.COMPONENTS,
+    *attention.COMPONENTS,
+    *multi_head_attention.COMPONENTS,
+    *feed_forward.COMPONENTS,
+    *block.COMPONENTS,
+    *transformer.COMPONENTS,
+    *losses.COMPONENTS,
+    *adamw.COMPONENTS,
     *step.COMPONENTS,
 )

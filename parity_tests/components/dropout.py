@@ -1,9 +1,12 @@
-"""Declarations of dropout and dropout_mask."""
+"""Declarations of dropout, dropout_mask, and dropout_masks of the whole model."""
 
 import numpy as np
 
 import numpy_ref.model.dropout as numpy_dropout
+import numpy_ref.model.transformer as numpy_transformer
 import torch_impl.model.dropout as torch_dropout
+import torch_impl.model.transformer as torch_transformer
+from numpy_ref.config import ModelConfig
 from parity_tests.harness.declaration import Bug, Case, Component
 
 
@@ -13,6 +16,7 @@ def draw(source):
     kind = source.choice("random", "random", "all", "nothing", "no mask")
     keep = {"random": source.rng.random(shape) >= rate, "all": np.ones(shape, bool), "nothing": np.zeros(shape, bool)}.get(kind)
     source.event(kind)
+    source.event("rate 0", rate == 0 and keep is not None)
     return source.case({"x": source.array("x", shape), "keep": keep}, rate=rate)
 
 
@@ -23,7 +27,7 @@ DROPOUT = Component(
     draw=draw,
     differentiable=("x",),
     elementwise=True,
-    events=("random", "nothing", "no mask", "strided"),
+    events=("random", "all", "nothing", "no mask", "rate 0", "strided"),
     shapes={
         "small": lambda rng: Case({"x": rng.standard_normal((3, 33)), "keep": rng.random((3, 33)) < 0.9}, {"rate": 0.1}),
         "showcase": lambda rng: Case(
@@ -76,4 +80,40 @@ DROPOUT_MASK = Component(
     ),
 )
 
-COMPONENTS = (DROPOUT, DROPOUT_MASK)
+def draw_masks(source):
+    rate = source.choice(0.0, 0.1, 0.5, 0.9)
+    config = ModelConfig(
+        layers=source.integer(1, 4), width=2 * source.size(9), heads=1, norm_position="pre", dropout=rate
+    )
+    step = source.choice(0, source.integer(1, 20), source.integer(2**20, 2**28))
+    source.event("no dropout", rate == 0)
+    source.event("several layers", config.layers > 1)
+    source.event("first step", step == 0)
+    source.event("late step", step >= 2**20)
+    static = {"batch": source.size(4), "length": source.size(11), "seed": source.integer(0, 2**64 - 1), "step": step}
+    return source.case({}, config=config, **static)
+
+
+DROPOUT_MASKS = Component(
+    name="dropout_masks",
+    numpy=numpy_transformer.dropout_masks,
+    torch=torch_transformer.dropout_masks,
+    draw=draw_masks,
+    exact=True,
+    dtypes=("float64",),
+    events=("no dropout", "several layers", "first step", "late step"),
+    compiles=False,
+    bugs=(
+        Bug("one mask for both branches", "numpy", "keep(2 + 2 * layer)", "keep(1 + 2 * layer)"),
+        Bug("the same masks in every layer", "numpy", "1 + 2 * layer", "1 + 0 * layer"),
+        Bug("step ignored", "numpy", "STREAM_DROPOUT + step * (2 * config.layers + 1)", "STREAM_DROPOUT"),
+        Bug("steps overlap", "numpy", "(2 * config.layers + 1)", "(2 * config.layers)"),
+        Bug("masks without dropout", "numpy", "if config.dropout == 0:", "if config.dropout < 0:"),
+        Bug("the batch and the length swapped", "torch", "(batch, length, config.width)", "(length, batch, config.width)"),
+        Bug("branches swapped", "torch", "zip(masks[1::2], masks[2::2])", "zip(masks[2::2], masks[1::2])"),
+        Bug("embedding drops like the first branch", "torch", '"embedding": masks[0]', '"embedding": masks[1]'),
+        Bug("seed ignored", "torch", "dropout_mask(seed, ", "dropout_mask(0, "),
+    ),
+)
+
+COMPONENTS = (DROPOUT, DROPOUT_MASK, DROPOUT_MASKS)

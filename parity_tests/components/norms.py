@@ -28,7 +28,7 @@ def shape(batch, length, width):
     return build
 
 
-def cancellation(arguments, dy):
+def cancellation(arguments, dy, unit):
     """The fused kernel computes n = x / r - mean / r, and its backward sums dn * x where the reference sums dn * n.
 
     With M = |mean| + max|x - mean|, the terms that cancel are M / r in n and mean|dn| M / r in the mean of dn * n.
@@ -72,7 +72,7 @@ LAYER_NORM = Component(
         Bug("1 + weight", "numpy", "y = n * weight", "y = n * (1 + weight)"),
         Bug("no mean subtracted", "torch", "F.layer_norm(x, weight.shape, weight, bias, eps)", "F.rms_norm(x, weight.shape, weight, eps) + (0 if bias is None else bias)"),
         Bug("bias forgotten", "torch", "weight, bias, eps)", "weight, None, eps) + (0 if bias is None else 0 * bias)"),
-        Bug("moments in 16 bits", "torch", "F.layer_norm(x, weight.shape, weight, bias, eps)", "((x - x.mean(-1, keepdim=True)) * (x.var(-1, keepdim=True, correction=0) + eps).rsqrt() * weight + (0 if bias is None else bias))", dtype="bfloat16"),
+        Bug("moments in 16 bits", "torch", "F.layer_norm(x.float(), weight.shape, weight.float(), bias, eps)", "((x - x.mean(-1, keepdim=True)) * (x.var(-1, keepdim=True, correction=0) + eps).rsqrt() * weight + (0 if bias is None else bias.to(x.dtype)))", dtype="bfloat16"),
     ),
 )
 

@@ -19,7 +19,7 @@ def draw_sinusoidal(source):
     return source.case({"positions": positions}, width=width, dtype=DTYPE)
 
 
-def phase_error(arguments, dy):
+def phase_error(arguments, dy, unit):
     """A rounding of the angle shifts the phase by that much; one of the exponent counts ln 10000 times."""
     width = arguments["width"]
     angle = arguments["positions"][..., None] * 10000.0 ** (-np.arange(0, width, 2) / width)

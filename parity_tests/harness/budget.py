@@ -157,14 +157,13 @@ def distance(result, exact):
         return np.where(result == exact, 0.0, np.abs(result - exact))
 
 
-def tolerance(spread, exact, inside, stored, cancelled=0.0, elementwise=False):
-    """tol_row = C (E_row + u max|row| + u S_row) + tiny.
+def tolerance(spread, exact, inside, stored, lost=0.0, elementwise=False):
+    """tol_row = C (E_row + u max|row| + lost_row) + tiny.
 
     spread: largest distance of the noisy runs from ``exact``, element by element; ``inside``: precision of the
-    computation, ``stored``: of the result; ``cancelled``: S, terms that only the fast algorithm cancels.
+    computation, ``stored``: of the result; ``lost``: errors that only the fast side's kernel makes (u times S).
     """
     size = np.where(np.isfinite(exact), np.abs(exact), 0.0)
     unit = max(inside.store, stored.store)
-    budget = row_max(spread, elementwise) + unit * row_max(size, elementwise)
-    budget = budget + inside.store * row_max(np.broadcast_to(np.asarray(cancelled, float), exact.shape), elementwise)
-    return SAFETY * budget + max(inside.tiny, stored.tiny)
+    rows = row_max(spread, elementwise) + unit * row_max(size, elementwise) + row_max(lost, elementwise)
+    return SAFETY * rows + max(inside.tiny, stored.tiny)

@@ -79,8 +79,9 @@ class Component:
     inside: str | None = None  # format that runs in smaller ones compute in, where that is promised: "float32"
     outputs: dict = field(default_factory=dict)  # result path -> format, or {format of the run: format}, if another
     fixed: tuple = ()  # arguments that keep their format in every run
-    cancellation: Callable | None = None  # (arguments, dy) -> {result path: S}: terms only the fast side cancels
+    cancellation: Callable | None = None  # (arguments, dy, u) -> {result path: S}: terms only the fast side cancels
     allowances: tuple = ()
+    kernels: tuple = ()  # components inside this one whose Torch kernels have cancellations or allowances
     call: Callable | None = None  # (function, arguments) -> result, where a plain call won't do
     weight: int = 1  # expensive components get 1/weight of the examples
     shapes: dict = field(default_factory=dict)  # name -> (rng -> Case): fixed cases for torch.compile and the bench

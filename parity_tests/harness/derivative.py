@@ -28,12 +28,14 @@ def complex_step(component, case):
     gradients = numpy_result(component, arguments, dy_of)
     worst = Worst()
     for name in component.differentiable:
-        paths = [path for path, _ in tree_leaves(arguments[name], f"d{name}")]
-        directions = {path: rng.standard_normal(gradients[path].shape) for path in paths}
+        primals = dict(tree_leaves(arguments[name], f"d{name}"))
+        paths = list(primals)
+        directions = {path: rng.standard_normal(gradients[path].shape) * np.isfinite(primals[path]) for path in paths}
         if not directions:
             continue
         value = component.invoke(component.numpy, arguments | {name: _stepped(arguments[name], name, directions)})[0]
-        terms = dy_of(value) * (np.imag(value) / STEP)
+        slope = np.imag(value) / STEP
+        terms = dy_of(value) * np.where(np.isfinite(slope), slope, 0.0)  # infinite inputs are not moved
         along = {path: gradients[path] * directions[path] for path in paths}
         derivative, product = np.sum(terms), sum(np.sum(part) for part in along.values())
         spread = max(

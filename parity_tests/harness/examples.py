@@ -1,46 +1,43 @@
-"""Hypothesis examples of a declared component."""
+"""Examples of a declared component: some drawn uniformly, the same every time, and the rest by Hypothesis."""
 
 import math
+import zlib
 
-from hypothesis import Phase, given, settings, target
+import numpy as np
+from hypothesis import example, given, settings, target
 from hypothesis import strategies as st
 
-from parity_tests.harness.strategies import Source
+from parity_tests.harness.strategies import Drawn, Source, Uniform
 
 
 @st.composite
 def cases(draw, component, dtype):
-    return component.draw(Source(draw, dtype))
+    return component.draw(Source(Drawn(draw), dtype))
+
+
+def uniform_cases(component, dtype, count):
+    """``count`` cases drawn evenly from all options: for planted bugs and for the events that must occur."""
+    rng = np.random.default_rng(zlib.crc32(component.name.encode()))
+    return [component.draw(Source(Uniform(rng), dtype)) for _ in range(count)]
 
 
 def for_each_case(component, dtype, examine, name, divide=1):
-    """Run ``examine(case) -> Worst or None`` on drawn cases; returns the worst it saw. The profile says how many."""
+    """Run ``examine(case) -> Worst or None`` on cases; returns the worst it saw. The profile says how many."""
     profile = settings.default
-    count = max(3, profile.max_examples // (component.weight * divide))
+    count = max(4, profile.max_examples // (component.weight * divide))
+    even = min(count // 2, 50)
     worst = []
 
     def run(case):
         found = examine(case)
         if found is not None:
             worst.append(found)
-            if profile.max_examples >= 1000 and math.isfinite(found.ratio):
-                target(math.log(found.ratio + 1e-9))
+            if profile.max_examples >= 1000 and 0 < found.ratio < math.inf:
+                target(math.log(found.ratio))
 
     run.__name__ = run.__qualname__ = f"{component.name}_{dtype}_{name}"  # the key of the examples in the database
-    settings(profile, max_examples=count)(given(cases(component, dtype))(run))()
+    test = given(cases(component, dtype))(run)
+    for case in uniform_cases(component, dtype, even):
+        test = example(case)(test)
+    settings(profile, max_examples=count - even)(test)()
     return max(worst, key=lambda one: one.ratio, default=None)
-
-
-def collect(component, dtype, count):
-    """The same ``count`` cases every time."""
-    found = []
-    quiet = settings(
-        settings.get_profile("mutate"), max_examples=count, derandomize=True, database=None, phases=[Phase.generate]
-    )
-
-    def run(case):
-        found.append(case)
-
-    run.__name__ = run.__qualname__ = f"{component.name}_{dtype}_collect"
-    quiet(given(cases(component, dtype))(run))()
-    return found

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from parity_tests.harness.compare import Mismatch
-from parity_tests.harness.examples import collect
+from parity_tests.harness.examples import uniform_cases
 from parity_tests.harness.run import Reference, run_numpy, run_torch
 
 
@@ -69,22 +69,23 @@ def judge_bugs(component, count):
     references = {}
     verdicts = []
     for bug in component.bugs:
-        if bug.dtype not in references:
-            cases = collect(component, bug.dtype, count)
-            references[bug.dtype] = [(case, Reference(component, case, bug.dtype)) for case in cases]
+        key = bug.dtype, bug.side
+        if key not in references:
+            cases = uniform_cases(component, bug.dtype, count)
+            references[key] = [(case, Reference(component, case, *key)) for case in cases]
         function = mutant(component, bug)
-        margins = [_margin(component, bug, function, case, judge) for case, judge in references[bug.dtype]]
+        margins = [_margin(component, bug, function, case, reference) for case, reference in references[key]]
         verdicts.append(Verdict(bug.name, max(margins), float(np.mean([margin > 1 for margin in margins]))))
     return verdicts
 
 
 def _margin(component, bug, function, case, reference):
-    """Error in budgets of the mutant on one case; infinite where it breaks or is wrong in kind."""
+    """Error in budgets of the mutant on one case; infinite where it is wrong in kind."""
     run = run_numpy if bug.side == "numpy" else run_torch
     try:
         with np.errstate(all="ignore"):
-            return reference.judge(run(component, case, bug.dtype, function=function), bug.side).ratio
+            return reference.judge(run(component, case, bug.dtype, function=function)).ratio
     except Mismatch:
         return np.inf
-    except Exception:  # a crash is noticed too; that the unchanged function does not crash is another test's business
-        return np.inf
+    except Exception:  # a crash proves nothing: a mutant that cannot run at all must not count as caught
+        return 0.0

@@ -6,7 +6,7 @@ from operator import methodcaller
 import numpy as np
 import torch
 
-from parity_tests.harness import budget
+from parity_tests.harness import budget, kernels
 from parity_tests.harness.compare import Leaf, Mismatch, Worst, compare, compare_exact, same_paths
 from parity_tests.harness.declaration import DTYPE
 from parity_tests.harness.strategies import fill, laid_out, tensor_laid_out
@@ -177,78 +177,63 @@ def fingerprint(arguments):
 
 
 class Reference:
-    """The exact result of a case for runs in ``dtype``, with the budget of every part."""
+    """The exact result of a case for runs in ``dtype``, with the budget of every part.
 
-    def __init__(self, component, case, dtype):
-        self.component, self.dtype = component, dtype
+    side: whose budget. NumPy's plain algorithms have none of the cancellations of fused Torch kernels.
+    """
+
+    def __init__(self, component, case, dtype, side="torch"):
+        self.component, self.dtype, self.side = component, dtype, side
+        self.tolerance = {}
         arrays = inputs_for(component, case, dtype)
         arguments = numpy_arguments(component, case, arrays)
         with np.errstate(all="ignore"):
             raw = numpy_result(component, arguments, self._dy_of(case))
         self.exact = {path: leaf(value) for path, value in raw.items()}
-        self.tolerance, self.allowed = {}, {}
         if not component.exact:
             dy = self._dy_of(case)(raw["value"]) if component.differentiable else None
-            self._set_budgets(self._spread(case, arrays), arguments, dy)
+            lost = kernels.lost_terms(component, arguments, dy, dtype, side)
+            self._set_budgets(self._spread(case, arrays), lost)
 
     def _dy_of(self, case):
         return lambda value: cotangent(self.component, case, value, self.dtype)
-
-    def _precision(self):
-        """Of the computation: the run's own, or the finer one that the component promises."""
-        options = [self.dtype, self.component.inside or self.dtype]
-        return min((budget.PRECISIONS[name] for name in options), key=lambda precision: precision.store)
 
     def _spread(self, case, arrays):
         """How far the noisy runs land from the exact result, element by element."""
         rng = np.random.default_rng(case.seed)
         spread = {path: 0.0 for path in self.exact}
+        fused = self.component.kernels if self.side == "torch" else ()
         for _ in range(budget.RUNS):
-            kind = budget.noisy(self._precision(), rng)
-            convert = methodcaller("view", kind)
-            arguments = numpy_arguments(self.component, case, arrays, convert=convert)
-            with np.errstate(all="ignore"):
-                result = numpy_result(self.component, arguments, lambda value: convert(self._dy_of(case)(value)))  # noqa: B023
+            kind = budget.noisy(kernels.precision_of(self.component, self.dtype), rng)
+            arguments = numpy_arguments(self.component, case, arrays, convert=methodcaller("view", kind))
+            with np.errstate(all="ignore"), kernels.injected(fused, self.dtype, rng):
+                result = numpy_result(self.component, arguments, lambda value: self._dy_of(case)(value).view(kind))  # noqa: B023
             for path, value in result.items():
                 spread[path] = np.maximum(spread[path], budget.distance(leaf(value).values, self.exact[path].values))
         return spread
 
-    def _set_budgets(self, spread, arguments, dy):
-        component, inside = self.component, self._precision()
-        with np.errstate(all="ignore"):
-            cancelled = component.cancellation(arguments, dy) if component.cancellation else {}
+    def _set_budgets(self, spread, lost):
+        component, inside = self.component, kernels.precision_of(self.component, self.dtype)
         for path, exact in self.exact.items():
             if exact.values.dtype.kind != "f":
                 continue
             single = component.elementwise is True or path in (component.elementwise or ())
             stored = budget.PRECISIONS[expected_format(component, path, "float64", self.dtype)]
-            lost = np.broadcast_to(np.asarray(cancelled.get(path, 0.0), float), exact.values.shape)
-            self.tolerance[path] = budget.tolerance(spread[path], exact.values, inside, stored, lost, single)
-            self.allowed[path] = self.tolerance[path] + self._allowance(path, arguments, dy, single)
+            extra = np.broadcast_to(lost.get(path, 0.0), exact.values.shape)
+            self.tolerance[path] = budget.tolerance(spread[path], exact.values, inside, stored, extra, single)
 
-    def _allowance(self, path, arguments, dy, single):
-        """What imprecise PyTorch kernels may lose on top of the budget."""
-        total = 0.0
-        for allowance in self.component.allowances:
-            if allowance.result == path and self.dtype in allowance.dtypes:
-                unit = budget.PRECISIONS[allowance.unit or self.dtype].store
-                terms = np.broadcast_to(allowance.terms(arguments, dy), self.exact[path].values.shape)
-                total = total + unit * budget.row_max(terms, single)
-        return total
-
-    def judge(self, actual, side="torch"):
+    def judge(self, actual):
         """Worst error of a result in budgets; Mismatch where it is wrong in kind."""
         same_paths(actual, self.exact)
         worst = Worst()
         for path, exact in self.exact.items():
             dtype = expected_format(self.component, path, exact.dtype, self.dtype)
-            if side == "numpy" and exact.values.dtype.kind != "f":
+            if self.side == "numpy" and exact.values.dtype.kind != "f":
                 dtype = exact.dtype
             wanted = Leaf(exact.values, dtype)
             if path in self.tolerance:
-                tolerance = (self.allowed if side == "torch" else self.tolerance)[path]
                 largest = budget.PRECISIONS[dtype].largest if dtype in budget.PRECISIONS else np.inf
-                found = compare(path, actual[path], wanted, tolerance, largest)
+                found = compare(path, actual[path], wanted, self.tolerance[path], largest)
             else:
                 found = compare_exact(path, actual[path], wanted)
             worst = max(worst, found, key=lambda one: one.ratio)

@@ -31,7 +31,7 @@ def attention_maps(tokens, params, config):
         if config.norm_position == "pre":
             read = layer_norm(x, p["attention_norm.weight"], p.get("attention_norm.bias"), config.norm_eps)
         projected = linear(read, p["attention.query_key_value.weight"], p.get("attention.query_key_value.bias"))
-        query, key, _ = projected.reshape(length, 3, config.heads, -1).permute(1, 2, 0, 3)  # each (heads, T, d / heads)
+        query, key, _ = projected.reshape(length, 3, config.heads, -1).permute(1, 2, 0, 3)  # (heads, T, d / heads)
         maps.append(attention_weights(query, key, causal=True))
         x = block(x, p, config)
     return torch.stack(maps)

@@ -20,11 +20,12 @@ def probabilities(logits, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
     where the device has none: MPS).
     """
     logits = (logits.cpu() if logits.device.type == "mps" else logits).double()
-    scaled = (logits - logits.amax(-1, keepdim=True)) / temperature  # shifted first: a tiny temperature can't overflow
+    peak = logits.amax(-1, keepdim=True)  # subtracted first: a tiny temperature can't overflow
     if not (0 < top_k < logits.shape[-1] or top_p < 1 or min_p > 0):
-        return torch.softmax(scaled, -1)
-    ordered, ids = torch.sort(scaled, descending=True, stable=True)
-    kept = torch.softmax(ordered, -1)
+        return torch.softmax((logits - peak) / temperature, -1)
+    # Ordered by logits: two different ones may round to the same once the largest is subtracted.
+    ordered, ids = torch.sort(logits, descending=True, stable=True)
+    kept = torch.softmax((ordered - peak) / temperature, -1)
     if 0 < top_k < logits.shape[-1]:
         kept[..., top_k:] = 0
         kept = kept / kept.sum(-1, keepdim=True)
@@ -42,8 +43,9 @@ def probabilities(logits, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
 def sample(probabilities, uniform):
     """Inverse transform sampling: the smallest i whose cumulative mass exceeds uniform * total.
 
-    So a token of probability 0 is never taken. Shapes: probabilities (..., V), uniform (...) in [0, 1) -> (...) int64.
+    So a token of probability 0 is never taken. In float64: there uniform * total < total for every uniform < 1, while in
+    float32 the largest uniforms round to 1. Shapes: probabilities (..., V), uniform (...) in [0, 1) -> (...) int64.
     """
-    mass = probabilities.cumsum(-1)
+    mass = probabilities.cumsum(-1, dtype=torch.float64)
     threshold = torch.as_tensor(uniform, dtype=mass.dtype, device=mass.device)[..., None] * mass[..., -1:]
     return torch.searchsorted(mass, threshold, right=True).squeeze(-1)

@@ -10,13 +10,12 @@ vocab_size = 256
 
 
 def encode(text):
-    """The UTF-8 bytes of a text. Returns ids (N,) uint8. UserError for lone surrogates, which UTF-8 has no bytes for."""
+    """The UTF-8 bytes of a text: ids (N,) uint8. UserError for lone surrogates, which UTF-8 has no bytes for."""
     try:
         data = bytearray(text, "utf-8")
     except UnicodeEncodeError as error:
-        raise UserError(
-            f"character {error.start} of the text is half of a surrogate pair (U+{ord(text[error.start]):04X}); remove it"
-        ) from None
+        code = f"U+{ord(text[error.start]):04X}"
+        raise UserError(f"character {error.start} of the text is half a surrogate pair ({code}); remove it") from None
     return torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
 
 

@@ -8,7 +8,7 @@ from numpy_ref import checkpoint_file
 
 
 def save(folder, run):
-    """Write ``folder``/checkpoint.npz in one step. Raises UserError when it can't be written or a weight is not finite."""
+    """Write ``folder``/checkpoint.npz in one step. UserError when that fails or a weight is not finite."""
     run.wing = "torch"
     checkpoint_file.write(Path(folder) / checkpoint_file.NAME, *checkpoint_file.pack(run, _to_numpy))
 

@@ -50,8 +50,10 @@ def init_state(param):
 
 
 def matrices(name, param, width):
-    """The matrices that a parameter stacks along its rows, as a batch: three (width, width) for "query_key_value", whose
-    projections have nothing to do with each other; else the parameter itself. Shapes: (o, i) -> (n, o / n, i), a view.
+    """The matrices that a parameter stacks along its rows, as a batch: three (width, width) for "query_key_value",
+    whose projections have nothing to do with each other; else the parameter itself.
+
+    Shapes: (o, i) -> (n, o / n, i), a view.
     """
     return param.view(3, width, width) if "query_key_value" in name else param[None]
 
@@ -71,9 +73,8 @@ def muon_(params, grads, states, lr, momentum=0.95, weight_decay=0.0, dtype=None
     groups = defaultdict(list)
     for (name, param), buffer in zip(params.items(), buffers):
         update = torch.lerp(grads[name], buffer, momentum)
-        stacks = (matrices(name, x, param.shape[-1]) for x in (param, update))
-        targets, updates = stacks
-        groups[targets.shape[1:]].append((targets, updates))
+        stacks = [matrices(name, x, param.shape[-1]) for x in (param, update)]
+        groups[stacks[0].shape[1:]].append(stacks)
     for group in groups.values():
         targets, updates = zip(*group)
         orthogonal = orthogonalise(torch.cat(updates).to(dtype or updates[0].dtype)).to(updates[0].dtype)

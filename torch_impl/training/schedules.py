@@ -15,5 +15,5 @@ def warmup_cosine(step, steps, peak, warmup=0, final=0.0):
         return final * peak
     if step < warmup:
         return peak * (step + 1) / warmup
-    t = (step - warmup) / max(1, steps - warmup)
+    t = (step - warmup) / (steps - warmup)
     return final * peak + (1 - final) * peak * 0.5 * (1 + math.cos(math.pi * t))

@@ -1,0 +1,112 @@
+"""Declaration of block."""
+
+import math
+
+import numpy_ref.model.block as numpy_block
+import torch_impl.model.block as torch_block
+from numpy_ref.config import ACTIVATIONS, NORM_POSITIONS, ModelConfig, parameter_shapes
+from parity_tests.components.activations import GELU, GELU_TANH
+from parity_tests.components.attention import ATTENTION
+from parity_tests.components.norms import LAYER_NORM
+from parity_tests.harness.declaration import Bug, Case, Component
+from parity_tests.harness.strategies import attention_mask
+
+MASKS = ("none", "random", "empty row", "right padding", "packed")
+
+
+def draw_config(source, **fixed):
+    """A small model of any kind."""
+    heads = source.integer(1, 3)
+    choices = {
+        "width": 2 * heads * source.integer(1, 4),
+        "heads": heads,
+        "feed_forward": source.size(33),
+        "activation": source.choice(*ACTIVATIONS),
+        "norm_position": source.choice(*NORM_POSITIONS),
+        "norm_eps": source.choice(1e-5, 1e-2),
+        "norm_bias": source.flag(),
+        "attention_bias": source.flag(),
+        "feed_forward_bias": source.flag(),
+        "dropout": source.choice(0.0, 0.3),
+    }
+    config = ModelConfig(**choices | fixed)
+    for name in ("activation", "norm_position"):
+        source.event(getattr(config, name))
+    source.event("no biases", not (config.norm_bias or config.attention_bias or config.feed_forward_bias))
+    source.event("dropout", config.dropout > 0)
+    return config
+
+
+def random_parameters(rng, shapes):
+    """Random everywhere: unit norms and zero biases would hide that a gradient forgets them."""
+    return {
+        name: rng.standard_normal(shape) / math.sqrt(shape[-1]) if len(shape) > 1 else rng.uniform(0.3, 1.5, shape)
+        for name, shape in shapes.items()
+    }
+
+
+def block_parameters(rng, config):
+    shapes = {name.removeprefix("blocks.0."): shape for name, shape in parameter_shapes(config).items()}
+    return random_parameters(rng, {name: shape for name, shape in shapes.items() if name.startswith(("attention", "feed_forward"))})
+
+
+def draw(source):
+    config = draw_config(source, layers=1)
+    batch, length, kind = source.integer(1, 2), source.size(9), source.choice(*MASKS)
+    causal = source.flag()
+    shape = (batch, length, config.width)
+    keep = tuple(source.rng.random(shape) >= config.dropout for _ in range(2)) if config.dropout else None
+    source.event(kind)
+    source.event("causal", causal)
+    arrays = {
+        "x": source.array("x", shape, ("one", "small", "sixteen", "ties", "heavy")),
+        "params": block_parameters(source.rng, config),
+        "mask": attention_mask(source.rng, kind, batch, length, length),
+        "keep": keep,
+    }
+    return source.case(arrays, config=config, causal=causal)
+
+
+def shape(batch, length, width, heads):
+    def build(rng):
+        config = ModelConfig(layers=1, width=width, heads=heads, feed_forward=4 * width, context=length)
+        arrays = {"x": rng.standard_normal((batch, length, width)), "params": block_parameters(rng, config)}
+        return Case(arrays, {"config": config})
+
+    return build
+
+
+def flops(case):
+    batch, length, width = case.arrays["x"].shape
+    return batch * length * width * (8 * width + 4 * length + 4 * case.static["config"].feed_forward)
+
+
+BLOCK = Component(
+    name="block",
+    numpy=numpy_block.block,
+    torch=torch_block.block,
+    draw=draw,
+    differentiable=("x", "params"),
+    kernels=(LAYER_NORM, ATTENTION, GELU, GELU_TANH),
+    events=(*ACTIVATIONS, *NORM_POSITIONS, *MASKS, "no biases", "dropout", "causal", "strided"),
+    weight=5,
+    shapes={"small": shape(2, 5, 16, 2), "showcase": shape(32, 128, 128, 8), "wide": shape(32, 256, 384, 6)},
+    flops=flops,
+    bytes=lambda case, size: size * (2 * case.arrays["x"].size + sum(p.size for p in case.arrays["params"].values())),
+    bugs=(
+        Bug("pre for post", "numpy", 'config.norm_position == "pre"', 'config.norm_position != "pre"'),
+        Bug("residual around the normalised stream", "numpy", "residual(x, dropped)", "residual(n, dropped)", "_pre_norm"),
+        Bug("gradient of the branch alone", "numpy", "return dx + dx_branch, dfunction, dnorm", "return dx_branch, dfunction, dnorm", "_pre_norm"),
+        Bug("gradient past the branch alone", "numpy", "return dx + dx_branch, dfunction, dnorm", "return dx, dfunction, dnorm", "_post_norm"),
+        Bug("dropout left out of the backward", "numpy", "function_vjp(drop_vjp(ddropped))", "function_vjp(ddropped)", "_pre_norm"),
+        Bug("one dropout mask for both branches", "numpy", "drop(feed_forward_keep)", "drop(attention_keep)"),
+        Bug("always causal", "numpy", "config.heads, mask, causal)", "config.heads, mask, True)"),
+        Bug("norms swapped", "torch", 'norm("feed_forward_norm", x)', 'norm("attention_norm", x)'),
+        Bug("eps left at its default", "torch", ", config.norm_eps)", ")"),
+        Bug("mask not passed on", "torch", "config.heads, mask, causal)", "config.heads, None, causal)"),
+        Bug("feed-forward of the stream before attention", "torch", 'x = residual(x, attention(norm("attention_norm", x)))\n        return residual(x, feeding(norm("feed_forward_norm", x)))', 'return residual(residual(x, attention(norm("attention_norm", x))), feeding(norm("feed_forward_norm", x)))'),
+        Bug("always gelu", "torch", "config.activation)", '"gelu")'),
+    ),
+)
+
+COMPONENTS = (BLOCK,)

@@ -1,0 +1,271 @@
+"""Declarations of orthogonalise, muon, its batched form muon_, init_state and matrices."""
+
+import numpy as np
+import torch
+
+import numpy_ref.training.muon as numpy_muon
+import torch_impl.training.muon as torch_muon
+from parity_tests.harness.declaration import Bug, Case, Component
+from parity_tests.harness.strategies import MAGNITUDES
+from parity_tests.harness.trees import tree_map
+
+ASPECTS = ("tall", "wide", "square", "row", "column")
+# Beside 1e4 ("heavy") the sum of squares of a norm in float32 swallows every 1, in either wing; 100 is as far as it goes.
+GRADIENTS = tuple(name for name in MAGNITUDES if name != "heavy")
+
+
+def draw_matrix(source, most=24):
+    """(..., rows, columns): a stack of matrices of one aspect."""
+    aspect, size = source.choice(*ASPECTS), source.size(most)
+    other = source.integer(size, most + 8)
+    rows, columns = {"tall": (other, size), "wide": (size, other), "square": (size, size), "row": (1, size)}.get(aspect, (size, 1))
+    lead = source.leading()
+    source.event(aspect)
+    source.event("stack", bool(lead))
+    return (*lead, rows, columns)
+
+
+def draw_orthogonalise(source):
+    shape = draw_matrix(source)
+    matrix = _matrix(source, shape)
+    eps = source.choice(1e-7, 1e-7, 1e-2)
+    norm = np.sqrt((matrix * matrix).sum((-2, -1)))
+    source.event("norm below eps", bool((norm < eps).any()))
+    if len(shape) > 2 and source.flag():  # matrices of one stack whose lengths differ by far
+        matrix = matrix * 10.0 ** source.rng.integers(-2, 3, (*shape[:-2], 1, 1))
+    steps = source.choice(5, 5, 1, 0)
+    source.event("no step", steps == 0)
+    return source.case({"matrix": matrix}, steps=steps, eps=eps)
+
+
+def _matrix(source, shape):
+    matrix = source.array("matrix", shape, GRADIENTS)
+    one_large = source.flag() and source.flag()
+    source.event("one large entry", one_large)
+    if one_large:
+        matrix = source.rng.standard_normal(shape)
+        matrix[..., -1, 0] = 100.0
+        source.layouts["matrix"] = "transposed"
+    return matrix
+
+
+def products(shape, steps=5):
+    """Multiplications and additions of the Newton-Schulz steps: X X^T, A A and (b A + c A^2) X."""
+    *lead, rows, columns = shape
+    small, large = min(rows, columns), max(rows, columns)
+    return int(np.prod(lead)) * steps * (4 * small * small * large + 2 * small**3)
+
+
+def matrix_shape(*size):
+    return lambda rng: Case({"matrix": rng.standard_normal(size)})
+
+
+ORTHOGONALISE = Component(
+    name="orthogonalise",
+    numpy=numpy_muon.orthogonalise,
+    torch=torch_muon.orthogonalise,
+    draw=draw_orthogonalise,
+    dtypes=("float64", "float32", "bfloat16"),  # training runs it in bfloat16, never in float16
+    events=(*ASPECTS, "stack", "norm below eps", "no step", "zero", "constant", "one large entry", "strided"),
+    shapes={
+        "small": matrix_shape(2, 5, 11),
+        "showcase": matrix_shape(16, 128, 128),
+        "wide": matrix_shape(6, 1536, 384),
+    },
+    flops=lambda case: products(case.arrays["matrix"].shape, case.static.get("steps", 5)),
+    bytes=lambda case, size: 2 * size * case.arrays["matrix"].size,
+    bugs=(
+        Bug("one norm for the whole stack", "numpy", "np.sum(x * x, axis=(-2, -1), keepdims=True)", "np.sum(x * x)"),
+        Bug("rows normalised", "numpy", "axis=(-2, -1)", "axis=-1"),
+        Bug("eps added to the norm", "numpy", "np.maximum(norm, eps)", "(norm + eps)"),
+        Bug("one step too few", "numpy", "range(steps)", "range(steps - 1)"),
+        Bug("coefficients b and c exchanged", "numpy", "b * product + c *", "c * product + b *"),
+        Bug("cubic instead of quintic", "numpy", "c * (product @ product)", "c * product"),
+        Bug("last digit of a coefficient", "numpy", "a * x +", "(a + 1e-4) * x +"),
+        Bug("tall matrices not turned back", "torch", "(x.mT if tall else x).reshape", "x.reshape"),
+        Bug("tall matrices not turned", "torch", "(matrix.mT if tall else matrix).reshape", "matrix.reshape"),
+        Bug("0/0 for a zero matrix", "torch", ".clamp(min=eps)", ""),
+        Bug("spectral norm", "torch", "matrix_norm(x, keepdim=True)", "matrix_norm(x, 2, keepdim=True)"),
+        Bug("addition of A forgotten", "torch", "beta=_B, alpha=_C", "beta=0, alpha=_C"),
+    ),
+)
+
+
+def draw_settings(source):
+    settings = {
+        "lr": source.choice(1e-3, 0.1),
+        "momentum": source.choice(0.95, 0.95, 0.5, 0.0),
+        "weight_decay": source.choice(0.0, 0.1, 5.0),
+    }
+    source.event("large decay", settings["weight_decay"] == 5.0)
+    source.event("no momentum", settings["momentum"] == 0)
+    return settings
+
+
+def draw_muon(source):
+    shape = draw_matrix(source, most=17)
+    first = source.flag()
+    source.event("first step", first)
+    arrays = {
+        "param": source.weight("param", shape),
+        "grad": source.array("grad", shape, GRADIENTS),
+        "state": {"momentum": np.zeros(shape) if first else source.array("state", shape, ("one", "small"))},
+    }
+    return source.case(arrays, **draw_settings(source))
+
+
+def muon_shape(*size):
+    def build(rng):
+        param, grad, momentum = rng.standard_normal((3, *size))
+        return Case({"param": param, "grad": grad, "state": {"momentum": momentum}}, {"lr": 1e-3, "weight_decay": 0.1})
+
+    return build
+
+
+MUON = Component(
+    name="muon",
+    numpy=numpy_muon.muon,
+    torch=torch_muon.muon,
+    draw=draw_muon,
+    dtypes=("float64", "float32"),
+    events=(*ASPECTS, "stack", "first step", "large decay", "no momentum", "zero"),
+    shapes={"small": muon_shape(2, 5, 11), "showcase": muon_shape(16, 128, 128), "wide": muon_shape(6, 1536, 384)},
+    flops=lambda case: products(case.arrays["param"].shape) + 10 * case.arrays["param"].size,
+    bytes=lambda case, size: 5 * size * case.arrays["param"].size,  # three arrays in, two out
+    bugs=(
+        Bug("no Nesterov", "numpy", "orthogonalise(momentum * buffer + (1.0 - momentum) * grad)", "orthogonalise(buffer)"),
+        Bug("momentum not averaged", "numpy", 'state["momentum"] + (1.0 - momentum) * grad', 'state["momentum"] + grad'),
+        Bug("whole gradient added to the momentum", "numpy", "buffer + (1.0 - momentum) * grad)", "buffer + grad)"),
+        Bug("scale by the shorter side", "numpy", "max(param.shape[-2:])", "min(param.shape[-2:])"),
+        Bug(
+            "scale of the original post",
+            "numpy",
+            "0.2 * math.sqrt(max(param.shape[-2:]))",
+            "math.sqrt(max(1, param.shape[-2] / param.shape[-1]))",
+        ),
+        Bug("scale by the stack", "numpy", "max(param.shape[-2:])", "max(param.shape)"),
+        Bug("decay without the learning rate", "numpy", "1.0 - lr * weight_decay", "1.0 - 0.01 * weight_decay"),
+        Bug("decay of the updated parameter", "numpy", "- (lr * scale) * update", "- (lr * scale) * update * (1 - lr * weight_decay)"),
+        Bug("scale forgotten", "torch", "return 0.2 * math.sqrt(max(matrix.shape[-2:]))", "return 0.2", function="_step_size"),
+        Bug("no Nesterov in Torch", "torch", "(1 - momentum) * grad + momentum * buffer", "buffer"),
+        Bug("old momentum ahead", "torch", "+ momentum * buffer", '+ momentum * state["momentum"]'),
+        Bug("uphill", "torch", "- lr * _step_size", "+ lr * _step_size"),
+    ),
+)
+
+
+def draw_dicts(source):
+    """Parameters whose matrices fall into groups of one shape, with the three stacked projections among them."""
+    width = source.integer(1, 9)
+    hidden = source.choice(width, 3 * width, source.integer(1, 13))
+    shapes = {
+        "blocks.0.attention.query_key_value.weight": (3 * width, width),
+        "blocks.0.attention.output.weight": (width, width),
+        "blocks.0.feed_forward.up.weight": (hidden, width),
+        "blocks.1.feed_forward.up.weight": (hidden, width),
+        "blocks.0.feed_forward.down.weight": (width, hidden),
+    }
+    kept = list(shapes)[source.integer(0, 2) :]
+    first = source.flag()
+    source.event("first step", first)
+    source.event("all square", hidden == width)
+    source.event("three projections", len(kept) == len(shapes))
+    arrays = {"params": {}, "grads": {}, "states": {}}
+    for name in kept:
+        arrays["params"][name] = source.weight(name, shapes[name])
+        arrays["grads"][name] = source.array(name, shapes[name], GRADIENTS)
+        momentum = source.rng.standard_normal(shapes[name])
+        arrays["states"][name] = {"momentum": 0 * momentum if first else momentum}
+    source.layouts.clear()  # optimisers own their tensors: these are contiguous
+    return source.case(arrays, **draw_settings(source))
+
+
+def each_or_all(function, arguments):
+    """The reference takes one stack of matrices after the other; the batched form takes copies of all parameters."""
+    arguments = tree_map(lambda leaf: leaf.clone() if torch.is_tensor(leaf) else leaf, arguments)
+    params, grads, states = (arguments.pop(name) for name in ("params", "grads", "states"))
+    if function.__name__ == "muon_":
+        function(params, grads, states, **arguments)
+        return params, states
+    for name, param in params.items():
+        stacks = [numpy_muon.matrices(name, x, param.shape[1]) for x in (param, grads[name], states[name]["momentum"])]
+        new, state = function(stacks[0], stacks[1], {"momentum": stacks[2]}, **arguments)
+        params[name] = new.reshape(param.shape)
+        states[name] = {"momentum": state["momentum"].reshape(param.shape)}
+    return params, states
+
+
+MUON_IN_PLACE = Component(
+    name="muon_",
+    numpy=numpy_muon.muon,
+    torch=torch_muon.muon_,
+    draw=draw_dicts,
+    call=each_or_all,
+    dtypes=("float64", "float32"),
+    events=("first step", "all square", "three projections", "large decay", "no momentum"),
+    compiles=False,  # its groups depend on the names; orthogonalise, where the time goes, is compiled on its own
+    bugs=(
+        Bug("no Nesterov", "torch", "torch.lerp(grads[name], buffer, momentum)", "buffer"),
+        Bug("gradient and momentum exchanged", "torch", "torch.lerp(grads[name], buffer, momentum)", "torch.lerp(buffer, grads[name], momentum)"),
+        Bug("momentum too slow", "torch", "for name in params], 1 - momentum)", "for name in params], momentum)"),
+        Bug("no decay", "torch", "torch._foreach_mul_(list(params.values()), 1 - lr * weight_decay)", "pass"),
+        Bug("three projections as one", "torch", "matrices(name, x, param.shape[-1])", "x[None]"),
+        Bug("steps handed out in the wrong order", "torch", "torch._foreach_add_(targets, parts,", "torch._foreach_add_(targets, parts[::-1],"),
+        Bug("scale of the stack", "torch", "_step_size(orthogonal)", "_step_size(orthogonal.flatten(0, 1))"),
+        Bug("Newton-Schulz in 16 bits", "torch", "dtype or updates[0].dtype", "torch.bfloat16"),
+    ),
+)
+
+
+def draw_one(source):
+    return source.case({"param": source.array("param", (*source.leading(), source.size(), source.size()))})
+
+
+INIT_STATE = Component(
+    name="muon.init_state",
+    numpy=numpy_muon.init_state,
+    torch=torch_muon.init_state,
+    draw=draw_one,
+    dtypes=("float64", "float32"),
+    exact=True,
+    compiles=False,
+    bugs=(
+        Bug("begins at 1", "numpy", "np.zeros_like", "np.ones_like"),
+        Bug("one momentum for each row", "numpy", "np.zeros_like(param)", "np.zeros_like(param[..., :1])"),
+        Bug("begins at the parameter", "torch", "torch.zeros_like(param)", "param * 1"),
+        Bug("AdamW's state", "torch", '"momentum"', '"m"'),
+        Bug("in float32", "torch", "torch.zeros_like(param)", "torch.zeros_like(param).float()", dtype="float64"),
+    ),
+)
+
+
+def draw_named(source):
+    width = source.size(17)
+    name = source.choice("query_key_value", "query_key_value", "output", "up", "down")
+    rows = 3 * width if name == "query_key_value" else source.choice(width, source.size(17))
+    columns = source.size(17) if name == "down" else width
+    source.event(name)
+    arrays = {"param": source.array("param", (rows, columns), ("one",))}
+    return source.case(arrays, name=f"blocks.3.attention.{name}.weight", width=width)
+
+
+MATRICES = Component(
+    name="matrices",
+    numpy=numpy_muon.matrices,
+    torch=torch_muon.matrices,
+    draw=draw_named,
+    dtypes=("float64", "float32"),
+    exact=True,
+    events=("query_key_value", "output", "up", "down"),
+    compiles=False,
+    bugs=(
+        Bug("three projections as one", "numpy", 'width if name.endswith("query_key_value.weight") else', ""),
+        Bug("rows dealt out in turn", "numpy", "param.reshape(-1, rows, param.shape[1])", "param.reshape(rows, -1, param.shape[1]).swapaxes(0, 1)"),
+        Bug("turned", "numpy", "param.reshape(", "param.T.reshape("),
+        Bug("stack left out", "torch", "else param[None]", "else param"),
+        Bug("three projections turned", "torch", "param.view(3, width, width)", "param.view(3, width, width).mT"),
+        Bug("heads for projections", "torch", "param.view(3, width, width)", "param.view(width, 3, width).transpose(0, 1)"),
+    ),
+)
+
+COMPONENTS = (ORTHOGONALISE, MUON, MUON_IN_PLACE, INIT_STATE, MATRICES)

@@ -1,0 +1,145 @@
+"""Declarations of transformer, dropout_masks and with_prefix."""
+
+import numpy as np
+
+import numpy_ref.model.transformer as numpy_transformer
+import torch_impl.model.transformer as torch_transformer
+from numpy_ref.config import ACTIVATIONS, NORM_POSITIONS, POSITIONS, ModelConfig, parameter_shapes, preset
+from parity_tests.components.activations import GELU, GELU_TANH
+from parity_tests.components.attention import ATTENTION
+from parity_tests.components.block import MASKS, draw_config, random_parameters
+from parity_tests.components.norms import LAYER_NORM
+from parity_tests.harness.declaration import Bug, Case, Component
+from parity_tests.harness.strategies import attention_mask
+
+
+def keep_masks(rng, config, shape):
+    masks = [rng.random(shape) >= config.dropout for _ in range(2 * config.layers + 1)]
+    return {"embedding": masks[0], "blocks": list(zip(masks[1::2], masks[2::2], strict=True))}
+
+
+def draw(source):
+    config = draw_config(
+        source,
+        vocab_size=source.size(17, least=2),
+        context=source.size(9),
+        layers=source.integer(1, 2),
+        positions=source.choice(*POSITIONS),
+        tie_embeddings=source.flag(),
+        embedding_scale=source.choice(1.0, 3.0),
+    )
+    batch, length, kind = source.integer(1, 2), source.integer(1, config.context), source.choice(*MASKS)
+    source.event(config.positions)
+    source.event(kind)
+    source.event("tied", config.tie_embeddings)
+    source.event("full context", length == config.context)
+    arrays = {
+        "tokens": source.tokens((batch, length), config.vocab_size),
+        "params": random_parameters(source.rng, parameter_shapes(config)),
+        "mask": attention_mask(source.rng, kind, batch, length, length),
+        "keep": keep_masks(source.rng, config, (batch, length, config.width)) if config.dropout else None,
+    }
+    return source.case(arrays, config=config)
+
+
+def fixed(config, batch, length):
+    def build(rng):
+        tokens = rng.integers(0, config.vocab_size, (batch, length))
+        return Case({"tokens": tokens, "params": random_parameters(rng, parameter_shapes(config))}, {"config": config})
+
+    return build
+
+
+def flops(case):
+    """2 for each weight of a matrix and token, and attention's two products."""
+    config, tokens = case.static["config"], case.arrays["tokens"]
+    weights = sum(p.size for name, p in case.arrays["params"].items() if p.ndim == 2 and "embedding" not in name)
+    head = config.vocab_size * config.width if config.tie_embeddings else 0
+    return tokens.size * (2 * (weights + head) + 4 * config.layers * tokens.shape[1] * config.width)
+
+
+SMALL = ModelConfig(vocab_size=11, context=8, layers=1, width=16, heads=2, feed_forward=32)
+
+TRANSFORMER = Component(
+    name="transformer",
+    numpy=numpy_transformer.transformer,
+    torch=torch_transformer.transformer,
+    draw=draw,
+    differentiable=("params",),
+    kernels=(LAYER_NORM, ATTENTION, GELU, GELU_TANH),
+    events=(*ACTIVATIONS, *NORM_POSITIONS, *POSITIONS, *MASKS, "tied", "dropout", "full context", "repeated token"),
+    weight=8,
+    shapes={
+        "small": fixed(SMALL, 2, 8),
+        "showcase": fixed(preset("showcase")[0], 32, 128),
+        "wide": fixed(preset("small")[0], 4, 256),
+    },
+    flops=flops,
+    bytes=lambda case, size: size * sum(p.size for p in case.arrays["params"].values()),
+    bugs=(
+        Bug("embedding not scaled", "numpy", ", config.embedding_scale)", ")", "_embed"),
+        Bug("positions scaled with the embedding", "numpy", "x = x + sinusoidal_positions(positions, config.width, x.dtype)", "x = x + config.embedding_scale * sinusoidal_positions(positions, config.width, x.dtype)", "_embed"),
+        Bug("positions from 1", "numpy", "np.arange(tokens.shape[1])", "1 + np.arange(tokens.shape[1]) % max(1, config.context - 1)", "_embed"),
+        Bug("gradient of the tied head forgotten", "numpy", "grads[name] + grad if name in grads else grad", "grad"),
+        Bug("gradient of the tied embedding forgotten", "numpy", "grads[name] + grad if name in grads else grad", "grads.get(name, grad)"),
+        Bug("blocks run backwards in the backward only once", "numpy", "dx, block_grads = block_vjps[layer](dx)", "block_grads = block_vjps[layer](dx)[1]"),
+        Bug("not causal", "numpy", "config, mask, True, block_keep)", "config, mask, False, block_keep)"),
+        Bug("position gradient of the first row alone", "numpy", "np.sum(dx, axis=0)", "dx[0]", "_embed"),
+        Bug("no final norm", "torch", 'config.norm_position == "pre":\n        x', "False:\n        x"),
+        Bug("final norm replaced by a factor", "torch", 'x = layer_norm(x, params["final_norm.weight"], params.get("final_norm.bias"), config.norm_eps)', "x = 1.01 * x"),
+        Bug("every layer reads block 0", "torch", 'f"blocks.{layer}"', '"blocks.0"'),
+        Bug("dropout of the embedding left out", "torch", 'x = dropout(x, keep["embedding"], config.dropout)', "pass"),
+        Bug("mask not passed on", "torch", "config, mask, keep=", "config, None, keep="),
+        Bug("tied head ignored", "torch", 'params["token_embedding.weight" if config.tie_embeddings else "output.weight"]', 'params.get("output.weight", params["token_embedding.weight"].detach())'),
+    ),
+)
+
+
+def draw_masks(source):
+    config = draw_config(source, layers=source.integer(1, 3))
+    static = {"seed": source.integer(0, 2**40), "step": source.integer(0, 10_000)}
+    source.event("no dropout", config.dropout == 0)
+    return source.case({}, config=config, batch=source.integer(1, 3), length=source.size(9), **static)
+
+
+DROPOUT_MASKS = Component(
+    name="dropout_masks",
+    numpy=numpy_transformer.dropout_masks,
+    torch=torch_transformer.dropout_masks,
+    draw=draw_masks,
+    exact=True,
+    dtypes=("float64",),
+    compiles=False,
+    events=("no dropout", "dropout"),
+    bugs=(
+        Bug("steps share masks", "numpy", "step * (2 * config.layers + 1)", "step"),
+        Bug("the same mask everywhere", "numpy", "first + place", "first"),
+        Bug("one site too few", "numpy", "2 * config.layers + 1)", "2 * config.layers)"),
+        Bug("seed ignored", "torch", "dropout_mask(seed,", "dropout_mask(0,"),
+        Bug("attention and feed-forward swapped", "torch", "zip(masks[1::2], masks[2::2])", "zip(masks[2::2], masks[1::2])"),
+    ),
+)
+
+
+def draw_prefix(source):
+    params = {name: np.full((2,), float(number)) for number, name in enumerate(("a.b", "a.c.d", "ab.c", "c", "a", "d.a.b"))}
+    return source.case({"params": params}, prefix=source.choice("a", "ab", "a.c", "x"))
+
+
+WITH_PREFIX = Component(
+    name="with_prefix",
+    numpy=numpy_transformer.with_prefix,
+    torch=torch_transformer.with_prefix,
+    draw=draw_prefix,
+    exact=True,
+    dtypes=("float64",),
+    compiles=False,
+    bugs=(
+        Bug("prefix without its dot", "numpy", 'f"{prefix}."', "prefix"),
+        Bug("prefix kept", "numpy", "name.removeprefix(start)", "name"),
+        Bug("anywhere in the name", "torch", "name.startswith(prefix)", "prefix in name"),
+        Bug("one letter short", "torch", "name[len(prefix) :]", "name[len(prefix) + 1 :]"),
+    ),
+)
+
+COMPONENTS = (TRANSFORMER, DROPOUT_MASKS, WITH_PREFIX)
