@@ -100,7 +100,7 @@ def _speeds(measured, kind):
 
 def _components(measured):
     """How many times faster Torch is than NumPy, forward and backward together, on a logarithmic axis."""
-    from bench.report import by_side
+    from bench.report import by_side, factor
 
     bars = []
     for name in dict.fromkeys(row["name"] for row in measured if row["kind"] == "component"):
@@ -118,25 +118,26 @@ def _components(measured):
     bars.sort(key=lambda bar: max(q[1] for q in bar[1].values()) if bar[1] else 0)
     figure, axes = _figure(7.4, 0.34 * len(bars) + 1.2)
     for place, (_, speeds) in enumerate(bars):
-        for offset, side in ((0.19, "torch"), (-0.19, "torch bfloat16")):
-            if side in speeds:
-                low, middle, high = speeds[side]
-                colour = COLOURS[("torch", "bfloat16" if "bfloat16" in side else "float32")]
-                axes.barh(
-                    place + offset, math.log10(middle), height=0.36, color=colour, label=side.replace("torch", "Torch")
-                )
-                axes.plot([math.log10(low), math.log10(high)], [place + offset] * 2, color=INK, linewidth=1)
-                axes.annotate(
-                    f"{middle:.1f}",
-                    (max(math.log10(high), 0), place + offset),
-                    xytext=(3, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=7,
-                )
+        offsets = (0.19, -0.19) if len(speeds) == 2 else (0,)
+        for offset, (side, (low, middle, high)) in zip(offsets, sorted(speeds.items())):
+            colour = COLOURS[("torch", "bfloat16" if "bfloat16" in side else "float32")]
+            name = side.replace("torch", "Torch")
+            axes.barh(place + offset, math.log10(middle), height=0.36, color=colour, label=name)
+            axes.plot([math.log10(low), math.log10(high)], [place + offset] * 2, color=INK, linewidth=1)
+            left = middle < 1
+            axes.annotate(
+                factor(middle),
+                (math.log10(low if left else high), place + offset),
+                xytext=(-3 if left else 3, 0),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                va="center",
+                fontsize=7,
+            )
     _powers(axes, [math.log10(q) for _, speeds in bars for q3 in speeds.values() for q in q3])
     axes.axvline(0, color=INK, linewidth=0.9)
     axes.set_yticks(range(len(bars)), [name.replace("_", " ") for name, _ in bars])
+    axes.set_ylim(-0.7, len(bars) - 0.3)
     axes.set_xlabel("times faster than NumPy float32 (forward and backward; line: quartiles)")
     axes.set_title("What the fast side gains", loc="left")
     axes.grid(axis="x")
@@ -151,7 +152,7 @@ def _powers(axes, values):
     ticks = [factor * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for factor in (1, 2, 5)]
     ticks = [tick for tick in ticks if low - 0.05 <= math.log10(tick) <= high + 0.1]
     axes.set_xticks([math.log10(tick) for tick in ticks], [f"{tick:g}x" for tick in ticks])
-    axes.set_xlim(low - 0.05 if low < 0 else 0, high + 0.15)
+    axes.set_xlim(low - 0.2 if low < 0 else 0, high + 0.15)
 
 
 def _roofline(measured):
@@ -178,7 +179,8 @@ def _roofline(measured):
         for copy, dashes in ((fast, "-"), (slow, "--")):
             grid = [span[0], rate / copy, span[1]]
             axes.plot(grid, [min(rate, copy * x) for x in grid], dashes, color=COLOURS[("torch", dtype)], linewidth=1.2)
-        above = rate == max(peaks["matmul"].values())
+        highest = max(peaks["matmul"].values())
+        above = rate == highest or 1.3 * rate < highest
         axes.annotate(
             f"{dtype} products, {rate / 1e9:,.0f} GFLOP/s",
             (span[1], rate),

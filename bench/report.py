@@ -49,10 +49,10 @@ def write(folder):
 
 
 def latest(found):
-    """The newest row of every cell and mode; a refusal replaces all the times of its cell and the other way round."""
+    """The rows of every cell's newest run: a refusal replaces the times of before, a new batch size the old one."""
     cells = {}
     for row in found:
-        cells.setdefault((rows.cell(row), row["run"]), []).append(row)
+        cells.setdefault((rows.cell(row, "shape"), row["run"]), []).append(row)
     newest = {}
     for (cell, _), group in cells.items():
         newest[cell] = group
@@ -81,7 +81,7 @@ def heading(found):
     commits = sorted({row["commit"] + (" with changes" if row["dirty"] else "") for row in found})
     words = [
         f"{e['gpu']} (CUDA {e['cuda']}, driver {e['driver']})" if "gpu" in e else None,
-        f"{e['cpu']}, {e['threads']} threads of {e['cores']} cores, {e['memory_gib']} GiB",
+        f"{e['cpu']}, {e['threads']} threads on {e['cores']} cores, {e['memory_gib']} GiB",
         f"{e['system']}, Python {e['python']}, NumPy {e['numpy']} ({e['blas']}), PyTorch {e['torch']}",
     ]
     when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
@@ -172,16 +172,17 @@ def verdicts(measured):
     def compare(words, ours, theirs):
         if ours and theirs and ours["run"] == theirs["run"]:
             low, middle, high = rows.ratio(theirs, ours)
-            factor = f"**{middle:.2f}** [{low:.2f}, {high:.2f}]"
-            lines.append(f"- {words}: {label(ours)} does {factor} times the tokens/s of {label(theirs)}.")
+            ratio = f"**{middle:.2f}** [{low:.2f}, {high:.2f}]"
+            lines.append(f"- {words}: {label(ours)} does {ratio} times the tokens/s of {label(theirs)}.")
 
     def best(*implementations, **wanted):
         return next((row for row in select(measured, **wanted) if row["implementation"] in implementations), None)
 
     ours, peers = best("torch"), ("hf", "litgpt", "plain")
     compare("Best against the best peer", ours, best(*peers, allocator="default"))
-    compare("The same, the peer with our allocator settings", ours, best(*peers, allocator="tuned"))
-    compare("Best against Hugging Face", ours, best("hf"))
+    compare("The same, a peer with our allocator settings", ours, best(*peers, allocator="tuned"))
+    if best(*peers, allocator="default") is not best("hf"):
+        compare("Best against Hugging Face", ours, best("hf"))
     compare("NumPy against eager float32 Torch", best("numpy"), best("torch", dtype="float32", compiled=False))
     compare("Best against NumPy", ours, best("numpy"))
     return "\n".join(lines)
@@ -216,13 +217,12 @@ def components(found, drawn):
         "times faster",
         "roofline",
     )
-    picture = "\n\n![components](components.png)" if "components.png" in drawn else ""
-    picture += "\n\n![roofline](roofline.png)" if "roofline.png" in drawn else ""
-    return (
-        "## Components\n\nForward and backward together where there is a backward.\n\n" + table(titles, lines) + picture
-        if lines
-        else ""
-    )
+    if not lines:
+        return ""
+    shapes = {f"{row['shape']['preset']}, batch {row['shape']['batch']}" for row in select(found, kind="component")}
+    intro = f"Forward and backward together where there is a backward, at the shapes of {' and '.join(sorted(shapes))}."
+    pictures = [f"![{name}]({name}.png)" for name in ("components", "roofline") if f"{name}.png" in drawn]
+    return "\n\n".join(["## Components", intro, table(titles, lines), *pictures])
 
 
 def by_side(found, name, mode):
@@ -236,7 +236,12 @@ def milliseconds(row):
 
 
 def times(reference, row):
-    return f"{rows.ratio(reference, row)[1]:.1f}" if reference and row and reference["run"] == row["run"] else ""
+    return factor(rows.ratio(reference, row)[1]) if reference and row and reference["run"] == row["run"] else ""
+
+
+def factor(number):
+    """Three figures at most: 0.42, 3.1, 70."""
+    return f"{number:.{2 if number < 2 else 1 if number < 20 else 0}f}"
 
 
 def details(found):

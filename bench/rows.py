@@ -86,9 +86,9 @@ def check(row):
         raise ValueError(f"a row of status {row['status']} {'has' if timed else 'lacks'} a time")
 
 
-def cell(row):
-    """What makes two rows measurements of the same thing, up to the mode."""
-    return json.dumps([row[name] for name in CELL], sort_keys=True)
+def cell(row, *without):
+    """What makes two rows measurements of the same thing, up to the mode; ``without`` some of it."""
+    return json.dumps([row[name] for name in CELL if name not in without], sort_keys=True)
 
 
 def ratio(slower, faster):

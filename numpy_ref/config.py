@@ -147,7 +147,7 @@ PRESETS = {
     # 856,832 parameters: the smallest model here whose samples read as English.
     "showcase": (
         ModelConfig(embedding_scale=math.sqrt(128)),
-        TrainConfig(steps=1000, batch=32, lr=8e-3, optimizer="muon"),
+        TrainConfig(steps=800, batch=32, lr=8e-3, optimizer="muon"),
     ),
     # For tests and for reading: every part is there, nothing takes time.
     "tiny": (
@@ -156,7 +156,7 @@ PRESETS = {
     ),
     # The size of the well-known character-level demonstrations: 6 layers of width 384.
     "small": (
-        ModelConfig(context=256, layers=6, width=384, heads=6, feed_forward=1536, embedding_scale=math.sqrt(384), dropout=0.1),
+        ModelConfig(context=256, layers=6, width=384, heads=6, feed_forward=1536, embedding_scale=math.sqrt(384)),
         TrainConfig(steps=5000, batch=32, lr=1e-3),
     ),
 }

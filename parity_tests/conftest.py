@@ -40,3 +40,13 @@ def pytest_configure(config):
     # Loaded by name, after registering: Hypothesis would load a profile of its own where $CI is set.
     chosen = config.getoption("--hypothesis-profile", default=None)
     settings.load_profile(chosen or os.environ.get("PARITY_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+def pytest_collection_modifyitems(config, items):
+    """Compiling takes longest: it starts first, so that the other processes work meanwhile. Long checks run at night."""
+    items.sort(key=lambda item: "compiled" not in item.name)
+    if settings.default.max_examples < 1000:
+        night = [item for item in items if item.get_closest_marker("nightly")]
+        if night:
+            config.hook.pytest_deselected(items=night)
+            items[:] = [item for item in items if item not in night]

@@ -43,11 +43,14 @@ def evaluation_windows(tokens, context, batch_size, limit=None):
     """Go through the tokens once, in order: yields inputs and targets (B, T) int64, B <= batch_size, T <= context.
 
     Windows do not overlap, so every token but the first is a target exactly once; the last, shorter window comes alone.
-    limit: at most that many targets. Raises UserError for fewer than two tokens.
+    limit: at most that many targets. Raises UserError where there is nothing to predict.
     """
-    if len(tokens) < 2:
-        raise UserError(f"{len(tokens)} tokens are too few to evaluate on: at least 2 are needed; take a longer text")
     targets = len(tokens) - 1 if limit is None else min(limit, len(tokens) - 1)
+    if targets < 1:
+        raise UserError(
+            f"{len(tokens)} tokens with a limit of {limit} leave nothing to evaluate on; take a text of at least 2 "
+            "tokens and a limit above 0"
+        )
     whole = targets // context
     for first in range(0, whole, batch_size):
         starts = np.arange(first, min(first + batch_size, whole)) * context

@@ -51,7 +51,8 @@ def draw(source):
 def shape(*size):
     def build(rng):
         param, grad, m, v = rng.standard_normal((4, *size))
-        return Case({"param": param, "grad": grad, "state": {"step": 3, "m": m, "v": v * v}}, {"lr": 1e-3, "weight_decay": 0.1})
+        arrays = {"param": param, "grad": grad, "state": {"step": 3, "m": m, "v": v * v}}
+        return Case(arrays, {"lr": 1e-3, "weight_decay": 0.1})
 
     return build
 
@@ -72,7 +73,12 @@ ADAMW = Component(
     flops=lambda case: 14 * _size(case),
     bytes=lambda case, size: 7 * size * _size(case),  # four arrays in, three out
     bugs=(
-        Bug("eps before the bias correction", "numpy", "np.sqrt(vhat) + eps", "(np.sqrt(v) + eps) / (1.0 - beta2**step) ** 0.5"),
+        Bug(
+            "eps before the bias correction",
+            "numpy",
+            "np.sqrt(vhat) + eps",
+            "(np.sqrt(v) + eps) / (1.0 - beta2**step) ** 0.5",
+        ),
         Bug("eps inside the root", "numpy", "np.sqrt(vhat) + eps", "np.sqrt(vhat + eps)"),
         Bug("no eps", "numpy", "np.sqrt(vhat) + eps", "np.sqrt(vhat) + 1e-30"),
         Bug(
@@ -146,10 +152,20 @@ ADAMW_IN_PLACE = Component(
         Bug("norms decay", "torch", " if decays(name, param.shape)", ""),
         Bug("matrices do not decay", "torch", "if decayed and weight_decay:", "if decayed and weight_decay > 10:"),
         Bug("momentum the wrong way round", "torch", "lerp_(m, g, 1 - beta1)", "lerp_(m, g, beta1)"),
-        Bug("eps before the bias correction", "torch", "add_(denominator, eps)", "add_(denominator, eps / math.sqrt(1 - beta2**step))"),
+        Bug(
+            "eps before the bias correction",
+            "torch",
+            "add_(denominator, eps)",
+            "add_(denominator, eps / math.sqrt(1 - beta2**step))",
+        ),
         Bug("bias correction not under the root", "torch", "math.sqrt(1 - beta2**step)", "(1 - beta2**step)"),
         Bug("first moment not corrected", "torch", "-lr / (1 - beta1**step)", "-lr"),
-        Bug("every parameter counts as a step", "torch", "step = states[next(iter(params))]", "step = len(params) - 1 + states[next(iter(params))]"),
+        Bug(
+            "every parameter counts as a step",
+            "torch",
+            "step = states[next(iter(params))]",
+            "step = len(params) - 1 + states[next(iter(params))]",
+        ),
         Bug("second moment not decayed", "torch", "torch._foreach_mul_(v, beta2)", "pass"),
     ),
 )
@@ -160,7 +176,7 @@ def draw_one(source):
 
 
 INIT_STATE = Component(
-    name="adamw.init_state",
+    name="adamw_init_state",
     numpy=numpy_adamw.init_state,
     torch=torch_adamw.init_state,
     draw=draw_one,
@@ -172,13 +188,19 @@ INIT_STATE = Component(
         Bug("second moment begins at 1", "numpy", '"v": np.zeros_like', '"v": np.ones_like'),
         Bug("first moment begins at the parameter", "torch", '"m": torch.zeros_like(param)', '"m": param * 1'),
         Bug("one moment for each row", "torch", '"v": torch.zeros_like(param)', '"v": torch.zeros_like(param[:1])'),
-        Bug("moments in float32", "torch", '"m": torch.zeros_like(param)', '"m": torch.zeros_like(param).float()', dtype="float64"),
+        Bug(
+            "moments in float32",
+            "torch",
+            '"m": torch.zeros_like(param)',
+            '"m": torch.zeros_like(param).float()',
+            dtype="float64",
+        ),
     ),
 )
 
 
 def draw_name(source):
-    name = source.choice("output.weight", "final_norm.weight", "blocks.0.feed_forward.up.bias", "token_embedding.weight")
+    name = source.choice("output.weight", "final_norm.weight", "blocks.0.feed_forward.up.bias")
     shape = tuple(source.integer(1, 9) for _ in range(source.integer(0, 3)))
     source.event(f"{len(shape)} axes")
     return source.case({}, name=name, shape=shape)

@@ -15,7 +15,7 @@ from parity_tests.harness.declaration import Bug, Case, Component
 def draw_windows(source):
     context, stride = source.size(), source.choice(1, 2, source.size())
     exact = (source.integer(0, 5)) * stride + context + 1
-    length = source.choice(exact, exact - 1, exact + 1, source.integer(0, context + 1), 10**12)
+    length = source.choice(exact, exact - 1, exact + 1, source.integer(0, context + 1), 0, 10**12)
     source.event("exactly filled", length == exact)
     source.event("too short", length <= context)
     source.event("stride above 1", stride > 1)
@@ -36,8 +36,18 @@ WINDOWS = Component(
         Bug("no token for the last target", "numpy", "length - context - 1", "length - context"),
         Bug("last window left out", "numpy", "// stride + 1", "// stride"),
         Bug("stride ignored", "numpy", "// stride", "// 1"),
-        Bug("fewer than none", "numpy", "max(0, (length - context - 1) // stride + 1)", "(length - context - 1) // stride + 1"),
-        Bug("a window that does not fit", "torch", "(length - context - 1) // stride", "-(-(length - context - 1) // stride)"),
+        Bug(
+            "fewer than none",
+            "numpy",
+            "max(0, (length - context - 1) // stride + 1)",
+            "(length - context - 1) // stride + 1",
+        ),
+        Bug(
+            "a window that does not fit",
+            "torch",
+            "(length - context - 1) // stride",
+            "-(-(length - context - 1) // stride)",
+        ),
         Bug("windows do not overlap", "torch", "// stride", "// (context + 1)"),
     ),
 )
@@ -51,7 +61,7 @@ def corpus(source, length):
     number_format = source.choice(np.uint8, np.uint16, np.int32)
     source.event(np.dtype(number_format).name)
     # Each token its own number as far as the format allows, so that every wrong place shows.
-    tokens = (np.arange(length) + source.integer(0, 200)).astype(number_format)
+    tokens = (np.arange(length) + source.integer(0, 10**6)).astype(number_format)
     kind = source.choice("tensor", "array", "memory map")
     source.event(kind)
     if kind == "tensor":
@@ -76,8 +86,8 @@ def draw_batch(source):
         length = source.integer(0, context)
     batch_size = source.size(17)
     epoch = source.choice(0, 1, source.integer(2, 5000))
-    place = source.choice(0, count - 1, torch_batches._BLOCK - 1 if long else source.integer(0, max(0, count - 1)))
-    position = epoch * count + max(0, place)
+    place = source.integer(torch_batches._BLOCK - 9, count - 1) if long else source.choice(0, 1, count // 2, count - 1)
+    position = epoch * count + max(0, min(place, count - 1))
     arrays, static = corpus(source, length)
     source.event("too short", count == 0)
     source.event("one window", count == 1)
@@ -85,7 +95,9 @@ def draw_batch(source):
     if count:
         source.event("crosses an epoch", position % count + batch_size > count)
         source.event("several epochs in a batch", batch_size > 2 * count)
-        source.event("crosses a block", long and position % count < torch_batches._BLOCK < position % count + batch_size)
+        source.event(
+            "crosses a block", long and position % count < torch_batches._BLOCK < position % count + batch_size
+        )
     static |= {"position": position, "batch_size": batch_size, "context": context, "stride": stride}
     return source.case(arrays, seed=source.choice(0, source.integer(0, 2**64 - 1)), **static)
 
@@ -119,18 +131,44 @@ BATCH = Component(
     compiles=False,
     shapes={"showcase": showcase},
     bugs=(
-        Bug("targets not shifted", "numpy", "return chosen[:, :-1], chosen[:, 1:]", "return chosen[:, :-1], chosen[:, :-1]"),
+        Bug(
+            "targets not shifted",
+            "numpy",
+            "return chosen[:, :-1], chosen[:, 1:]",
+            "return chosen[:, :-1], chosen[:, :-1]",
+        ),
         Bug("inputs shifted as well", "numpy", "return chosen[:, :-1]", "return chosen[:, 1:]"),
         Bug("window one late", "numpy", "np.arange(context + 1)", "np.minimum(np.arange(1, context + 2), context)"),
         Bug("every epoch in the same order", "numpy", "STREAM_ORDER + int(epoch)", "STREAM_ORDER"),
         Bug("not shuffled", "numpy", "permuted(places[here], count, seed, STREAM_ORDER + int(epoch))", "places[here]"),
         Bug("seed ignored", "numpy", "count, seed, STREAM_ORDER", "count, 0, STREAM_ORDER"),
         Bug("stride ignored", "numpy", "(window * stride)", "window"),
-        Bug("epoch of the first sample for all", "numpy", "epochs, places = sample // count", "epochs, places = sample * 0 + position // count"),
-        Bug("too short taken for enough", "numpy", "if count == 0:", "if count < 0:"),
-        Bug("each block starts anew", "torch", "torch.arange(block * _BLOCK, min((block + 1) * _BLOCK, count))", "torch.arange(min(_BLOCK, count - block * _BLOCK))", "_order"),
+        Bug(
+            "epoch of the first sample for all",
+            "numpy",
+            "epochs, places = sample // count",
+            "epochs, places = sample * 0 + position // count",
+        ),
+        Bug(
+            "a window more than fits",
+            "numpy",
+            "windows(len(tokens), context, stride)",
+            "windows(len(tokens) + stride, context, stride)",
+        ),
+        Bug(
+            "each block starts anew",
+            "torch",
+            "torch.arange(block * _BLOCK, min((block + 1) * _BLOCK, count))",
+            "torch.arange(min(_BLOCK, count - block * _BLOCK))",
+            "_order",
+        ),
         Bug("tokens kept in 8 bits", "torch", ".astype(np.int64)", ".astype(np.uint8).astype(np.int64)", "_gather"),
-        Bug("sequences of neighbours", "torch", "torch.cat(order) * stride", "(torch.cat(order)[:1] + torch.arange(batch_size)) % count * stride"),
+        Bug(
+            "sequences of neighbours",
+            "torch",
+            "torch.cat(order) * stride",
+            "(torch.cat(order)[:1] + torch.arange(batch_size)) % count * stride",
+        ),
         Bug("streams of the weights", "torch", "STREAM_ORDER + epoch", "(1 << 32) + epoch", "_order"),
     ),
 )
@@ -140,10 +178,11 @@ BATCH = Component(
 
 
 def draw_evaluation(source):
-    context, batch_size = source.size(17), source.size(11)
-    whole = context * source.integer(0, 30)
-    length = source.choice(0, 1, 2, whole + 1, whole, whole + 2, source.integer(2, 300))
-    limit = source.choice(None, None, 0, 1, context, length, source.integer(1, 300))
+    context, batch_size = source.size(17), source.integer(1, 6)
+    batches = batch_size * source.integer(0, 3) + source.choice(0, 1, 1, source.integer(0, 5))
+    whole = context * batches
+    length = source.choice(source.integer(0, 2), whole + 1, whole + 1, whole, whole + 2, source.integer(2, 300))
+    limit = source.choice(None, None, 0, 1, context, length, *(source.integer(1, max(1, length)) for _ in range(4)))
     targets = length - 1 if limit is None else min(limit, length - 1)
     arrays, static = corpus(source, length)
     source.event("nothing to predict", targets < 1)
@@ -173,11 +212,31 @@ EVALUATION_WINDOWS = Component(
         Bug("limit counts the first token", "numpy", "min(limit, len(tokens) - 1)", "min(limit - 1, len(tokens) - 1)"),
         Bug("rest left out", "numpy", "if targets % context:", "if targets < context:"),
         Bug("rest ends early", "numpy", "whole * context : targets + 1", "whole * context : targets"),
-        Bug("windows as long as the corpus allows", "numpy", "* context\n", "* (context + 1) % (targets - context + 1)\n"),
-        Bug("targets not shifted", "numpy", "yield chosen[:, :-1], chosen[:, 1:]", "yield chosen[:, :-1], chosen[:, :-1]"),
+        Bug(
+            "windows as long as the corpus allows",
+            "numpy",
+            "* context\n",
+            "* (context + 1) % (targets - context + 1)\n",
+        ),
+        Bug(
+            "targets not shifted",
+            "numpy",
+            "yield chosen[:, :-1], chosen[:, 1:]",
+            "yield chosen[:, :-1], chosen[:, :-1]",
+        ),
         Bug("last batch of one left out", "torch", "range(0, full, batch_size)", "range(0, full - 1, batch_size)"),
-        Bug("rest taken from the end", "torch", "torch.tensor([full * context])", "torch.tensor([len(tokens) - 1 - rest])"),
-        Bug("rest as a full window", "torch", "torch.tensor([full * context]), rest", "torch.tensor([max(0, total - context)]), min(context, total)"),
+        Bug(
+            "rest taken from the end",
+            "torch",
+            "torch.tensor([full * context])",
+            "torch.tensor([len(tokens) - 1 - rest])",
+        ),
+        Bug(
+            "rest as a full window",
+            "torch",
+            "torch.tensor([full * context]), rest",
+            "torch.tensor([max(0, total - context)]), min(context, total)",
+        ),
     ),
 )
 

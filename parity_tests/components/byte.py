@@ -1,5 +1,7 @@
 """Declarations of encode, decode and Decoder."""
 
+import codecs
+
 import numpy as np
 
 import numpy_ref.tokenizers.byte as numpy_byte
@@ -34,10 +36,13 @@ BROKEN = {
     "cut after 3 of 4": b"\xf0\x9f\x98",
     "cut, then a letter": b"\xf0\x9fz",
 }
+CUT = tuple(data for name, data in BROKEN.items() if name.startswith("cut after"))
 
 
 def draw_text(source):
     kinds = [source.choice(*TEXTS) for _ in range(source.integer(0, 4))]
+    if source.integer(0, 7) == 0:
+        kinds.append("lone surrogate")
     for kind in kinds:
         source.event(kind)
     source.event("empty", not kinds)
@@ -47,21 +52,24 @@ def draw_text(source):
 def draw_tokens(source):
     """Bytes of whole and broken characters, or any at all, in any integer format."""
     pieces = []
-    for _ in range(source.integer(0, 4)):
-        kind = source.choice("text", "broken", "bytes")
+    for _ in range(source.integer(0, 6)):
+        kind = source.choice("text", "broken", "broken", "bytes")
         source.event(kind)
         if kind == "text":
-            pieces.append(TEXTS[source.choice(*TEXTS)].encode("utf-8", "ignore"))
+            name = source.choice(*TEXTS)
+            pieces.append(TEXTS[name].encode("utf-8", "ignore"))
         elif kind == "broken":
             name = source.choice(*BROKEN)
             source.event(name)
             pieces.append(BROKEN[name])
         else:
             pieces.append(source.rng.bytes(source.size(20)))
-    data = b"".join(pieces)
+    if source.integer(0, 4) == 0:
+        pieces.insert(0, codecs.BOM_UTF8)
+    data = b"".join(pieces) + source.choice(b"", b"", b"", *CUT)
     source.event("empty", not data)
-    source.event("byte order mark", data.startswith(b"\xef\xbb\xbf"))
-    source.event("ends inside a character", data.decode("utf-8", "ignore").encode() != data and data[-1] >= 0xC0)
+    source.event("byte order mark", data.startswith(codecs.BOM_UTF8))
+    source.event("ends inside a character", data.endswith(CUT))
     number_format = source.choice(np.uint8, np.uint16, np.int32, np.int64)
     source.event("one byte a token", number_format is np.uint8)
     return source.case({"tokens": np.frombuffer(data, np.uint8).astype(number_format)})
@@ -97,11 +105,18 @@ ENCODE = Component(
         Bug("surrogates let through", "numpy", 'text.encode("utf-8")', 'text.encode("utf-8", "surrogatepass")'),
         Bug("space trimmed", "numpy", "text.encode", "text.strip(' ').encode"),
         Bug("line ends changed", "numpy", "text.encode", 'text.replace("\\r\\n", "\\n").encode'),
-        Bug("paragraph separator taken for a line end", "numpy", "text.encode", 'text.replace("\\u2029", "\\n").encode'),
+        Bug(
+            "paragraph separator taken for a line end", "numpy", "text.encode", 'text.replace("\\u2029", "\\n").encode'
+        ),
         Bug("marks composed", "numpy", "text.encode", '__import__("unicodedata").normalize("NFC", text).encode'),
         Bug("surrogates dropped", "torch", 'bytearray(text, "utf-8")', 'bytearray(text, "utf-8", "ignore")'),
         Bug("byte order mark added", "torch", 'bytearray(text, "utf-8")', 'bytearray(text, "utf-8-sig")'),
-        Bug("ends at the first zero", "torch", 'bytearray(text, "utf-8")', 'bytearray(text.partition("\\0")[0], "utf-8")'),
+        Bug(
+            "ends at the first zero",
+            "torch",
+            'bytearray(text, "utf-8")',
+            'bytearray(text.partition("\\0")[0], "utf-8")',
+        ),
     ),
 )
 
@@ -136,13 +151,28 @@ DECODER = Component(
     events=DECODE.events,
     compiles=False,
     bugs=(
-        Bug("each byte on its own", "numpy", "self._decoder.decode(bytes([_byte(token)]))", "self._decoder.decode(bytes([_byte(token)]), final=True)"),
+        Bug(
+            "each byte on its own",
+            "numpy",
+            "self._decoder.decode(bytes([_byte(token)]))",
+            "self._decoder.decode(bytes([_byte(token)]), final=True)",
+        ),
         Bug("broken bytes dropped", "numpy", 'errors="replace"', 'errors="ignore"'),
         Bug("the cut character forgotten", "numpy", "final=True", "final=False"),
         Bug("Latin-1", "numpy", '"utf-8"', '"latin-1"'),
         Bug("byte order mark eaten", "torch", '"utf-8"', '"utf-8-sig"'),
-        Bug("starts anew at every token", "torch", "self._decoder.decode(bytes([int(token)]))", "(self._decoder.reset(), self._decoder.decode(bytes([int(token)])))[1]"),
-        Bug("a cut character at the end crosses out", "torch", 'self._decoder.decode(b"", final=True)', 'self._decoder.decode(b"", final=True).replace("\\ufffd", "")'),
+        Bug(
+            "starts anew at every token",
+            "torch",
+            "self._decoder.decode(bytes([int(token)]))",
+            "(self._decoder.reset(), self._decoder.decode(bytes([int(token)])))[1]",
+        ),
+        Bug(
+            "a cut character at the end crosses out",
+            "torch",
+            'self._decoder.decode(b"", final=True)',
+            'self._decoder.decode(b"", final=True).replace("\\ufffd", "")',
+        ),
     ),
 )
 

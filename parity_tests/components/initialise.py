@@ -13,7 +13,7 @@ def draw(source):
     config = ModelConfig(
         vocab_size=source.size(20),
         context=source.size(9),
-        layers=source.integer(1, 4),
+        layers=source.integer(1, 3),
         width=2 * heads * source.integer(1, 4),
         heads=heads,
         feed_forward=source.size(17),
@@ -33,7 +33,7 @@ def draw(source):
     return source.case({}, config=config, seed=seed_or_stream(source, "seed"), dtype=DTYPE)
 
 
-def angles(arguments, dy):
+def angles(arguments, dy, unit):
     """The rounding of the angle in every normal number, times the deviation at most."""
     config = arguments["config"]
     return {
@@ -51,6 +51,7 @@ INITIALISE = Component(
     elementwise=True,
     cancellation=angles,
     events=(*POSITIONS, *NORM_POSITIONS, "several layers", "biases", "tied", "64-bit seed"),
+    weight=2,
     compiles=False,
     shapes={"showcase": lambda rng: Case({}, {"config": preset("showcase")[0], "seed": 1, "dtype": DTYPE})},
     bugs=(
@@ -62,7 +63,12 @@ INITIALISE = Component(
         Bug("stream of the data order", "numpy", "STREAM_INIT + number", "2 * STREAM_INIT + number"),
         Bug("norms begin at 0", "numpy", "np.ones(", "np.zeros("),
         Bug("biases drawn", "numpy", 'name.endswith(".bias")', 'name.endswith("norm.bias")'),
-        Bug("feed-forward writes unscaled", "torch", '("attention.output.weight", "feed_forward.down.weight")', '"attention.output.weight"'),
+        Bug(
+            "feed-forward writes unscaled",
+            "torch",
+            '("attention.output.weight", "feed_forward.down.weight")',
+            '"attention.output.weight"',
+        ),
         Bug("the head counts as a writer", "torch", '("attention.output.weight", ', '("output.weight", '),
         Bug("drawn in bfloat16", "torch", "number, shape, device=device)", "number, shape, torch.bfloat16, device)"),
         Bug("seed ignored", "torch", "normal(seed, ", "normal(0, "),

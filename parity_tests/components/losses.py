@@ -13,7 +13,7 @@ def draw(source):
     ignore_index = source.choice(-100, -1, 0)  # 0 is a token that exists: padding
     targets = np.atleast_1d(source.tokens(shape, vocabulary)).reshape(shape)
     logits = _logits(source, targets, vocabulary)
-    ignored = source.choice("none", "some", "all")
+    ignored = source.choice("none", "some", "some", "all", "all")
     if ignored != "none":
         targets = np.where(source.rng.random(shape) < (1 if ignored == "all" else 0.4), ignore_index, targets)
     smoothing, z_loss = source.choice(0.0, 0.1, 0.5), source.choice(0.0, 1e-2, 0.3)
@@ -34,7 +34,7 @@ def draw(source):
         label_smoothing=smoothing,
         z_loss=z_loss,
         denominator=denominator,
-        reduction=source.choice("mean", "mean", "sum", "none"),
+        reduction=source.choice("mean", "mean", "mean", "sum", "none"),
     )
 
 
@@ -60,7 +60,7 @@ def recomputed_softmax(arguments, dy, unit):
     peak = logits.max(-1, keepdims=True)
     total = np.exp(logits - peak).sum(-1, keepdims=True)
     lse, p = np.abs(np.log(total) + peak), np.exp(logits - peak) / total
-    divided = (arguments["denominator"] or np.maximum(1, (targets != arguments["ignore_index"]).sum()))
+    divided = arguments["denominator"] or np.maximum(1, (targets != arguments["ignore_index"]).sum())
     dloss = np.abs(dy) / (divided if arguments["reduction"] == "mean" else 1)
     counted = np.broadcast_to(dloss, targets.shape) * (targets != arguments["ignore_index"])
     return {"dlogits": 2 * arguments["z_loss"] * lse * p * lse * counted[..., None]}
@@ -147,7 +147,13 @@ CROSS_ENTROPY = Component(
             "F.cross_entropy(torch.log_softmax(rows, -1).to(logits.dtype).float(),",
             dtype="bfloat16",
         ),
-        Bug("loss rounded to 16 bits", "torch", "loss / denominator", "loss.to(logits.dtype).float() / denominator", dtype="bfloat16"),
+        Bug(
+            "loss rounded to 16 bits",
+            "torch",
+            "loss / denominator",
+            "loss.to(logits.dtype).float() / denominator",
+            dtype="bfloat16",
+        ),
     ),
 )
 

@@ -46,9 +46,20 @@ SINUSOIDAL = Component(
         Bug("halves instead of pairs", "numpy", "axis=-1)", "axis=-2)"),
         Bug("base 1000", "numpy", "10000.0 **", "1000.0 **"),
         Bug("positions from 1", "numpy", "positions[..., None]", "(positions[..., None] + 1)"),
-        Bug("exponent per feature, not per pair", "numpy", "np.arange(0, width, 2) / width", "np.arange(0, width // 2) / width"),
+        Bug(
+            "exponent per feature, not per pair",
+            "numpy",
+            "np.arange(0, width, 2) / width",
+            "np.arange(0, width // 2) / width",
+        ),
         Bug("angles in float32", "torch", "dtype=torch.float64", "dtype=torch.float32"),
-        Bug("positions in the model's format", "torch", ".double()[..., None]", ".to(dtype)[..., None]", dtype="bfloat16"),
+        Bug(
+            "positions in the model's format",
+            "torch",
+            ".double()[..., None]",
+            ".to(dtype)[..., None]",
+            dtype="bfloat16",
+        ),
     ),
 )
 
@@ -75,10 +86,30 @@ LEARNED = Component(
     bytes=lambda case, size: case.arrays["positions"].size * (8 + 2 * size * case.arrays["weight"].shape[1]),
     bugs=(
         Bug("table read backwards", "numpy", "embedding(positions, ", "embedding(weight.shape[0] - 1 - positions, "),
-        Bug("counted from the end of the text", "numpy", "embedding(positions, ", "embedding(positions.max() - positions, "),
-        Bug("scaled like the tokens", "numpy", "embedding(positions, weight)", "embedding(positions, weight, weight.shape[1] ** 0.5 + 1)"),
-        Bug("positions ignored", "torch", "embedding(positions, ", "embedding(torch.arange(positions.shape[-1]).expand(positions.shape), "),
-        Bug("no gradient", "torch", "embedding(positions, weight)", "embedding(positions, weight.detach()) + 0 * weight.sum()"),
+        Bug(
+            "counted from the end of the text",
+            "numpy",
+            "embedding(positions, ",
+            "embedding(positions.max() - positions, ",
+        ),
+        Bug(
+            "scaled like the tokens",
+            "numpy",
+            "embedding(positions, weight)",
+            "embedding(positions, weight, weight.shape[1] ** 0.5 + 1)",
+        ),
+        Bug(
+            "positions ignored",
+            "torch",
+            "embedding(positions, ",
+            "embedding(torch.arange(positions.shape[-1]).expand(positions.shape), ",
+        ),
+        Bug(
+            "no gradient",
+            "torch",
+            "embedding(positions, weight)",
+            "embedding(positions, weight.detach()) + 0 * weight.sum()",
+        ),
     ),
 )
 

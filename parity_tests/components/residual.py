@@ -7,7 +7,9 @@ from parity_tests.harness.declaration import Bug, Case, Component
 
 def draw(source):
     shape = (*source.leading(), source.size())
-    return source.case({"x": source.array("x", shape), "branch": source.array("branch", shape)})
+    arrays = {"x": source.array("x", shape), "branch": source.array("branch", shape)}
+    source.event("expanded", "expanded" in source.layouts.values())
+    return source.case(arrays)
 
 
 def shape(*size):

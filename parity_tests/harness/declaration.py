@@ -62,7 +62,7 @@ class Allowance:
     unit: str | None = None  # format whose roundoff counts; None: the one of the run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Component:
     """One declaration; see the fields."""
 

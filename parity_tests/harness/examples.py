@@ -1,6 +1,7 @@
 """Examples of a declared component: some drawn uniformly, the same every time, and the rest by Hypothesis."""
 
 import math
+import re
 import zlib
 
 import numpy as np
@@ -35,7 +36,8 @@ def for_each_case(component, dtype, examine, name, divide=1):
             if profile.max_examples >= 1000 and 0 < found.ratio < math.inf:
                 target(math.log(found.ratio))
 
-    run.__name__ = run.__qualname__ = f"{component.name}_{dtype}_{name}"  # the key of the examples in the database
+    key = re.sub(r"\W", "_", f"{component.name}_{dtype}_{name}")  # of the examples in Hypothesis' database
+    run.__name__ = run.__qualname__ = key
     test = given(cases(component, dtype))(run)
     for case in uniform_cases(component, dtype, even):
         test = example(case)(test)

@@ -19,8 +19,10 @@ from parity_tests.harness import budget
 
 def lost_terms(component, arguments, dy, dtype, side="torch"):
     """{result path: absolute error that the Torch kernel may make there in a run in ``dtype``}, as float64 arrays."""
-    if side != "torch":
+    if side != "torch" or not (component.cancellation or component.allowances):
         return {}
+    parameters = inspect.signature(component.numpy).parameters.values()
+    arguments = {p.name: p.default for p in parameters if p.default is not p.empty} | arguments
     with np.errstate(all="ignore"):
         unit = precision_of(component, dtype).store
         terms = component.cancellation(arguments, dy, unit) if component.cancellation else {}
@@ -68,9 +70,7 @@ def _wrapped(component, dtype, rng):
     function, signature = component.numpy, inspect.signature(component.numpy)
 
     def noisy_function(*args, **kwargs):
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        arguments = budget.plain(bound.arguments)
+        arguments = budget.plain(signature.bind(*args, **kwargs).arguments)
         value, vjp = function(*args, **kwargs)
         value = _disturbed(value, lost_terms(component, arguments, np.zeros_like(budget.plain(value)), dtype).get("value"), rng)
 

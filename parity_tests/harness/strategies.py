@@ -109,6 +109,7 @@ class Source:
         values = fill(self.rng, shape, magnitude, self.dtype)
         if layout == "expanded":  # stride 0 along the first axis: all its entries are the same
             values = np.broadcast_to(values[:1], shape).copy() if shape else values
+        self.event("expanded", layout == "expanded" and values.shape[:1] > (1,))
         self.event(magnitude)
         self.layouts[name] = layout
         return values
