@@ -12,6 +12,8 @@ import math
 
 import numpy as np
 
+from numpy_ref.errors import UserError
+
 STREAM_INIT = 1 << 32  # + number of the parameter
 STREAM_ORDER = 2 << 32  # + epoch
 STREAM_DROPOUT = 3 << 32  # + step and place in the model
@@ -82,6 +84,8 @@ def permuted(index, size, seed, stream):
 
     index (...,) of whole numbers in range(size) -> (...,) int64.
     """
+    if size < 1:
+        raise UserError(f"size={size} leaves nothing to permute; it must be at least 1")
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     value = _feistel(index.astype(np.int64), half, seed, stream)
     while (outside := value >= size).any():

@@ -25,7 +25,11 @@ def judged(worst, component, column):
 
 def check(component, dtype, column, examine, divide=1):
     """Examine drawn cases, fail where the error is above the budget, and record the worst one."""
-    worst = for_each_case(component, dtype, lambda case: judged(examine(case), component, column), column, divide)
+    try:
+        worst = for_each_case(component, dtype, lambda case: judged(examine(case), component, column), column, divide)
+    except BaseException as error:
+        record(component=component.name, column=column, failed=True, where=str(error))
+        raise
     record(component=component.name, column=column, ratio=worst.ratio, where=worst.where)
 
 

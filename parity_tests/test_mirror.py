@@ -20,6 +20,7 @@ TESTS = Path(__file__).parent
 ELSEWHERE = {
     "inference.generate.generate": "test_properties.py",
     "model.activations.erf": "test_oracles.py",
+    "model.transformer.Transformer": "test_oracles.py",
     "training.checkpoint.load": "test_checkpoint.py",
     "training.checkpoint.save": "test_checkpoint.py",
     "training.evaluate.evaluate": "test_properties.py",
@@ -27,7 +28,7 @@ ELSEWHERE = {
     "training.step.train_step": "test_properties.py",
 }
 # Nothing to compare: each wing has devices and formats of its own.
-NO_COUNTERPART = {"device.choose_device", "device.choose_dtype"}
+NO_COUNTERPART = {"device.choose_device", "device.choose_dtype", "training.step.compute_dtype"}
 
 
 def module_paths(wing):

@@ -164,8 +164,8 @@ DECODER = Component(
         Bug(
             "starts anew at every token",
             "torch",
-            "self._decoder.decode(bytes([int(token)]))",
-            "(self._decoder.reset(), self._decoder.decode(bytes([int(token)])))[1]",
+            "self._decoder.decode(_bytes([int(token)]))",
+            "(self._decoder.reset(), self._decoder.decode(_bytes([int(token)])))[1]",
         ),
         Bug(
             "a cut character at the end crosses out",

@@ -22,7 +22,7 @@ def draw(source):
         "weight": source.array("weight", (vocabulary, 3 if crowded else width)),
     }
     case = source.case(arrays, scale=math.sqrt(width) + 0.5 if scaled else 1.0)
-    # Numbers added one by one to a huge one round it every time: sqrt(n) roundings, where the budget of a sum knows one.
+    # Each number added to a huge one rounds it: sqrt(n) roundings, where the budget of a sum knows one.
     often = np.bincount(tokens.reshape(-1)).max() > 32
     return replace(case, cotangent="one") if often and case.cotangent == "heavy" else case
 

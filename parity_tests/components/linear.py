@@ -9,6 +9,7 @@ from parity_tests.harness.declaration import Bug, Case, Component
 
 def draw(source):
     lead, inputs, outputs = source.leading(), source.size(65), source.size(33)
+    outputs = source.choice(inputs, outputs, outputs)
     bias = source.flag()
     arrays = {
         "x": source.array("x", (*lead, inputs)),

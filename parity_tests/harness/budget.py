@@ -148,7 +148,7 @@ def _into(out, result):
 
 def row_max(array, elementwise=False):
     """Largest entry of each row (last axis), kept as an axis so that it broadcasts back."""
-    return array if elementwise or array.ndim == 0 else np.max(array, axis=-1, keepdims=True, initial=0.0)
+    return array if elementwise or np.ndim(array) == 0 else np.max(array, axis=-1, keepdims=True, initial=0.0)
 
 
 def distance(result, exact):

@@ -8,7 +8,7 @@ import numpy as np
 
 from parity_tests.harness import budget
 from parity_tests.harness.compare import Mismatch, Worst
-from parity_tests.harness.run import cotangent, fingerprint, inputs_for, numpy_arguments, numpy_result
+from parity_tests.harness.run import cotangent, expected_format, fingerprint, inputs_for, numpy_arguments, numpy_result
 from parity_tests.harness.trees import tree_leaves, tree_map
 
 STEP = 1e-40
@@ -83,7 +83,8 @@ def contract(component, case):
         _require(fingerprint(arguments) == before, "the function or its vjp wrote into an argument")
         _require(np.array_equal(dy, dy_before), "the vjp wrote into dy")
         _require(_equal(first, second), "the vjp gives something else when called twice")
-        _require(str(value.dtype) == component.outputs.get("value", dtype), f"y is {value.dtype} for {dtype}")
+        wanted = expected_format(component, "value", "float64", dtype)
+        _require(str(value.dtype) == wanted, f"y is {value.dtype}, not {wanted}, in {dtype}")
         _shaped_like_primals(component, arguments, first)
         _own_memory(arguments, first, value, dy)
         for path, gradient in _named(component, vjp(np.zeros_like(dy))).items():
@@ -121,6 +122,7 @@ def _linear(component, case, rng):
 
 def _named(component, gradients):
     gradients = gradients if len(component.differentiable) > 1 else (gradients,)
+    _require(isinstance(gradients, tuple) and len(gradients) == len(component.differentiable), "gradients are missing")
     named = {}
     for name, gradient in zip(component.differentiable, gradients, strict=True):
         named |= dict(tree_leaves(gradient, f"d{name}"))

@@ -56,11 +56,12 @@ def injected(components, dtype, rng):
 
 @cache
 def _places(function):
-    """Every module of the wing in which the function has a name."""
+    """Every module of the function's own package in which it has a name."""
+    package = function.__module__.partition(".")[0]
     return [
         (path, name)
         for path, module in sorted(sys.modules.items())
-        if path.startswith("numpy_ref") and module
+        if path.partition(".")[0] == package and module
         for name, value in vars(module).items()
         if value is function
     ]

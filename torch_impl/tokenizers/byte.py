@@ -20,8 +20,8 @@ def encode(text):
 
 
 def decode(tokens):
-    """The text of ids (N,) below 256; bytes that are no UTF-8 become U+FFFD."""
-    return bytes(torch.as_tensor(tokens).tolist()).decode("utf-8", errors="replace")
+    """The text of ids (N,); bytes that are no UTF-8 become U+FFFD. UserError for an id above 255."""
+    return _bytes(torch.as_tensor(tokens).tolist()).decode("utf-8", errors="replace")
 
 
 class Decoder:
@@ -32,8 +32,15 @@ class Decoder:
 
     def push(self, token):
         """The text that this token completes, often empty or one character."""
-        return self._decoder.decode(bytes([int(token)]))
+        return self._decoder.decode(_bytes([int(token)]))
 
     def finish(self):
         """What is left: U+FFFD if a character was cut short."""
         return self._decoder.decode(b"", final=True)
+
+
+def _bytes(ids):
+    try:
+        return bytes(ids)
+    except ValueError:
+        raise UserError(f"token ids from {min(ids)} to {max(ids)} are not all bytes; give ids from 0 to 255") from None
