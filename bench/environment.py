@@ -22,7 +22,8 @@ def cores():
 
 def with_threads(threads):
     """The environment of a worker: every thread pool pinned to ``threads``."""
-    return dict(os.environ, **{name: str(threads) for name in THREAD_VARIABLES}, PYTHONHASHSEED="0")
+    shared = {"PYTHONHASHSEED": "0", "GOMP_SPINCOUNT": "10000"}  # what torch_impl asks for itself, for peers as well
+    return dict(os.environ, **{name: str(threads) for name in THREAD_VARIABLES}, **shared)
 
 
 def describe(device):

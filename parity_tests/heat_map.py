@@ -1,6 +1,7 @@
 """The picture of the report: components by formats, and how clearly each component's planted bugs show."""
 
 import math
+import textwrap
 
 import matplotlib
 
@@ -12,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap  # noqa: E402
 from parity_tests.report import one_line, show, shown_columns, smallest_margin  # noqa: E402
 
 INK, FAINT, FAIL, EXACT = "#1c2733", "#8a97a5", "#c6283d", "#e4ebe6"
-ERRORS = LinearSegmentedColormap.from_list("errors", ["#eef4fa", "#9fc5e0", "#4a8fc0", "#22577f", "#e0a030"])
+ERRORS = LinearSegmentedColormap.from_list("errors", ["#eef4fa", "#a8cbe4", "#5596c6", "#2a6a9c", "#123a5c"])
 CEILING = 1e8  # margins beyond this, and errors of another kind, are drawn at the edge
 
 
@@ -25,13 +26,14 @@ def draw(report, path):
     _errors(left, components, columns)
     _margins(right, components)
     for axes in (left, right):
-        _group_lines(axes, components)
+        _folders(axes, components, named=axes is left)
         axes.tick_params(length=0, colors=INK)
         for spine in axes.spines.values():
             spine.set_visible(False)
     figure.suptitle("Two implementations, one model", x=0.02, ha="left", fontsize=15, fontweight="bold", color=INK)
-    figure.text(0.02, 1 - 0.62 / height, one_line(report), fontsize=8.5, color=FAINT)
-    figure.subplots_adjust(left=0.2, right=0.985, top=1 - 1.25 / height, bottom=0.45 / height)
+    lines = "\n".join(textwrap.wrap(one_line(report), 150))
+    figure.text(0.02, 1 - 0.5 / height, lines, fontsize=8.5, color=FAINT, va="top", linespacing=1.4)
+    figure.subplots_adjust(left=0.225, right=0.985, top=1 - 1.25 / height, bottom=0.45 / height)
     figure.savefig(path, dpi=140, facecolor="white")
     plt.close(figure)
 
@@ -47,10 +49,10 @@ def _errors(axes, components, columns):
                 continue
             failed, ratio = found.get("failed"), found.get("ratio", 0.0)
             if failed or component["exact"]:
-                axes.add_patch(plt.Rectangle((j - 0.5, i - 0.5), 1, 1, color=FAIL if failed else EXACT, linewidth=0))
+                axes.add_patch(plt.Rectangle((j - 0.49, i - 0.47), 0.98, 0.94, color=FAIL if failed else EXACT, linewidth=0))
             else:
                 values[i, j] = ratio
-            color = "white" if failed or (not component["exact"] and 0.45 < ratio < 0.9) else INK
+            color = "white" if failed or (not component["exact"] and ratio > 0.45) else INK
             axes.text(j, i, text, ha="center", va="center", fontsize=7.5, color=color)
     image = axes.imshow(values, cmap=ERRORS, vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(columns)), [column.replace(" ", "\n") for column in columns], fontsize=8.5)
@@ -81,12 +83,18 @@ def _margins(axes, components):
     axes.set_xticks([1, 1e2, 1e4, 1e6, 1e8], ["1", "100", "$10^4$", "$10^6$", "$10^8$+"], fontsize=8.5)
     axes.xaxis.tick_top()
     axes.minorticks_off()
-    axes.set_xlabel("planted bugs, in budgets: beyond the red line is caught", fontsize=8.5, color=FAINT, loc="left")
+    axes.set_xlabel("planted bugs, in budgets (above 1: caught)", fontsize=8.5, color=FAINT, loc="left")
 
 
-def _group_lines(axes, components):
-    """A line where the folder changes."""
-    folders = [component["file"].rpartition("/")[0] for component in components]
-    for i in range(1, len(folders)):
-        if folders[i] != folders[i - 1]:
-            axes.axhline(i - 0.5, color=FAINT, linewidth=0.8)
+def _folders(axes, components, named):
+    """A line where the folder changes, and its name on the left."""
+    folders = [component["file"].rpartition("/")[0] or "." for component in components]
+    start = 0
+    for i in range(1, len(folders) + 1):
+        if i == len(folders) or folders[i] != folders[start]:
+            if named:
+                place = axes.get_yaxis_transform()
+                axes.text(-0.335, start, folders[start], transform=place, va="center", fontsize=8.5, color=INK, fontweight="bold")
+            if i < len(folders):
+                axes.axhline(i - 0.5, color=FAINT, linewidth=0.8)
+            start = i

@@ -31,9 +31,9 @@ from parity_tests.components import (
 )
 
 COMPONENTS = (
+    *rng.COMPONENTS,
     *byte.COMPONENTS,
     *batches.COMPONENTS,
-    *rng.COMPONENTS,
     *embedding.COMPONENTS,
     *positions.COMPONENTS,
     *norms.COMPONENTS,

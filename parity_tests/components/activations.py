@@ -35,8 +35,8 @@ TAIL = "PyTorch's kernels compute 1 + erf(...) or 1 + tanh(...), which cancel fo
 def tail_allowances(slope):
     """slope: |x| -> size of the terms that cancel in dx."""
     return (
-        Allowance("value", TAIL, lambda a, dy: np.abs(a["x"]), DTYPES, "float32"),
-        Allowance("dx", TAIL, lambda a, dy: np.abs(dy) * slope(np.minimum(np.abs(a["x"]), 40.0)), DTYPES, "float32"),
+        Allowance("value", TAIL, lambda a, dy: 2 * np.abs(a["x"]), DTYPES, "float32"),
+        Allowance("dx", TAIL, lambda a, dy: 2 * np.abs(dy) * slope(np.minimum(np.abs(a["x"]), 40.0)), DTYPES, "float32"),
     )
 
 

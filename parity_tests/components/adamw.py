@@ -138,12 +138,35 @@ def each_or_all(function, arguments):
     return params, states
 
 
+def lerp_terms(old, new, weight):
+    """What torch.lerp adds up: old + weight (new - old), where the reference takes (1 - weight) old + weight new."""
+    return np.abs(old) + weight * np.abs(new - old)
+
+
+def lerp_error(grads, states, lr, beta1, beta2, eps):
+    """Those terms in the first moments, and what becomes of them in the parameters."""
+    terms = {}
+    for name, state in states.items():
+        grad, step = grads[name], state["step"] + 1
+        vhat = (beta2 * state["v"] + (1 - beta2) * grad * grad) / (1 - beta2**step)
+        moment = lerp_terms(state["m"], grad, 1 - beta1)
+        terms[f"value[1][{name}][m]"] = moment
+        terms[f"value[0][{name}]"] = lr * moment / (1 - beta1**step) / (np.sqrt(vhat) + eps)
+    return terms
+
+
+def lerp_error_of_all(arguments, dy, unit):
+    names = ("grads", "states", "lr", "beta1", "beta2", "eps")
+    return lerp_error(*(arguments[name] for name in names))
+
+
 ADAMW_IN_PLACE = Component(
     name="adamw_",
     numpy=numpy_adamw.adamw,
     torch=torch_adamw.adamw_,
     draw=draw_dicts,
     call=each_or_all,
+    cancellation=lerp_error_of_all,
     dtypes=("float64", "float32"),
     elementwise=True,
     events=(*REGIMES, "one parameter", "large decay", "tiny"),

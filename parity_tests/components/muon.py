@@ -5,6 +5,7 @@ import torch
 
 import numpy_ref.training.muon as numpy_muon
 import torch_impl.training.muon as torch_muon
+from parity_tests.components.adamw import lerp_terms
 from parity_tests.harness.declaration import Bug, Case, Component
 from parity_tests.harness.strategies import MAGNITUDES
 from parity_tests.harness.trees import tree_map
@@ -18,7 +19,13 @@ def draw_matrix(source):
     """(..., rows, columns): a stack of matrices of one aspect."""
     aspect, size = source.choice(*ASPECTS), source.size(17)
     other = source.integer(size, 21)
-    sizes = {"tall": (other, size), "wide": (size, other), "square": (size, size), "row": (1, size), "column": (size, 1)}
+    sizes = {
+        "tall": (other, size),
+        "wide": (size, other),
+        "square": (size, size),
+        "row": (1, size),
+        "column": (size, 1),
+    }
     lead = source.leading()
     source.event(aspect)
     source.event("stack", bool(lead))
@@ -235,12 +242,21 @@ def each_or_all(function, arguments):
     return params, states
 
 
+def lerp_error(grads, states, momentum):
+    """The momentum by torch.lerp; see adamw.py."""
+    return {
+        f"value[1][{name}][momentum]": lerp_terms(state["momentum"], grads[name], 1 - momentum)
+        for name, state in states.items()
+    }
+
+
 MUON_IN_PLACE = Component(
     name="muon_",
     numpy=numpy_muon.muon,
     torch=torch_muon.muon_,
     draw=draw_dicts,
     call=each_or_all,
+    cancellation=lambda a, dy, unit: lerp_error(a["grads"], a["states"], a["momentum"]),
     dtypes=("float64", "float32"),
     events=("first step", "all square", "three projections", "large decay", "no momentum"),
     compiles=False,  # its groups depend on the names; orthogonalise, where the time goes, is compiled on its own

@@ -6,7 +6,7 @@ import torch
 import numpy_ref.training.optimizer as numpy_optimizer
 import torch_impl.training.optimizer as torch_optimizer
 from numpy_ref.config import OPTIMIZERS, ModelConfig, TrainConfig, parameter_shapes
-from parity_tests.components.muon import products
+from parity_tests.components import adamw, muon
 from parity_tests.harness.declaration import Bug, Case, Component
 from parity_tests.harness.strategies import fill
 from parity_tests.harness.trees import tree_map
@@ -72,6 +72,16 @@ def draw(source):
     return case(model, train, step, source.rng, lr, magnitude, frozenset(source.events), source.dtype)
 
 
+def lerp_error(arguments, dy, unit):
+    """Moments and momentum by torch.lerp, as the two batched forms declare it."""
+    grads, train = arguments["grads"], arguments["train_config"]
+    inner = {name: state for name, state in arguments["states"].items() if takes_muon(name, train)}
+    rest = {name: state for name, state in arguments["states"].items() if name not in inner}
+    return muon.lerp_error(grads, inner, train.momentum) | adamw.lerp_error(
+        grads, rest, arguments["lr"], train.beta1, train.beta2, train.eps
+    )
+
+
 def on_copies(function, arguments):
     """The Torch side works in place."""
     return function(**tree_map(lambda leaf: leaf.clone() if torch.is_tensor(leaf) else leaf, arguments))
@@ -94,7 +104,7 @@ def _operations(case):
         for name, size in shapes.items()
         if takes_muon(name, train)
     ]
-    return 14 * _numbers(case) + sum(products(stack) for stack in stacks)
+    return 14 * _numbers(case) + sum(muon.products(stack) for stack in stacks)
 
 
 UPDATE = Component(
@@ -103,6 +113,7 @@ UPDATE = Component(
     torch=torch_optimizer.update,
     draw=draw,
     call=on_copies,
+    cancellation=lerp_error,
     dtypes=("float64", "float32"),
     events=(*OPTIMIZERS, "tied", "first step", "large decay", "zero gradients", "tiny gradients"),
     shapes={

@@ -90,4 +90,5 @@ def _wrapped(component, dtype, rng):
 def _disturbed(value, error, rng):
     if value is None or error is None:
         return value
-    return value + (error * rng.uniform(-1.0, 1.0, value.shape)).view(type(value))
+    signs = rng.choice((-1.0, 1.0), value.shape)  # the whole error: eight draws must not miss it
+    return value + (error * signs).view(type(value))
