@@ -43,7 +43,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Compiling takes longest: it starts first, so that the other processes work meanwhile. Long checks run at night."""
+    """Compiling takes longest: it starts first, so that other processes work meanwhile. Long checks run at night."""
     items.sort(key=lambda item: "compiled" not in item.name)
     if settings.default.max_examples < 1000:
         night = [item for item in items if item.get_closest_marker("nightly")]

@@ -34,6 +34,7 @@ DATA = "pydoc"
 PROMPTS = ("The future of", "Artificial intelligence")
 TEMPERATURES = (0.5, 0.8, 1.0)
 SENTENCE = "The list has two items."
+ALOUD = "If the object"  # its likeliest continuation is prose; after the other prompts it is an indented table
 GREEDY = 120  # tokens that both wings generate side by side
 TOLERANCE = 1e-3  # float32 logits of both wings differ by about 1e-5; more than this would be a bug
 
@@ -124,7 +125,7 @@ def side_by_side(out, device):
     torch_run = torch_side.WING.load(out, device=device)
     numpy_run = numpy_side.WING.load(out)
     sample = SampleConfig(tokens=GREEDY, greedy=True)
-    prompt = PROMPTS[0]
+    prompt = ALOUD
     config = torch_run.model_config
     ours = generate(torch_run.params, config, [torch_side.WING.encode(prompt)], sample)[0].tolist()
     theirs = numpy_generate(numpy_run.params, config, [numpy_side.WING.encode(prompt)], sample)[0].tolist()

@@ -49,7 +49,9 @@ def _errors(axes, components, columns):
                 continue
             failed, ratio = found.get("failed"), found.get("ratio", 0.0)
             if failed or component["exact"]:
-                axes.add_patch(plt.Rectangle((j - 0.49, i - 0.47), 0.98, 0.94, color=FAIL if failed else EXACT, linewidth=0))
+                axes.add_patch(
+                    plt.Rectangle((j - 0.49, i - 0.47), 0.98, 0.94, color=FAIL if failed else EXACT, linewidth=0)
+                )
             else:
                 values[i, j] = ratio
             color = "white" if failed or (not component["exact"] and ratio > 0.45) else INK
@@ -62,21 +64,33 @@ def _errors(axes, components, columns):
     axes.set_yticks(np.arange(-0.5, len(components)), minor=True)
     axes.grid(which="minor", color="white", linewidth=1.2)
     axes.tick_params(which="minor", length=0)
-    axes.set_xlabel("worst error, in budgets: 1 is the most that rounding explains", fontsize=8.5, color=FAINT, loc="left")
+    axes.set_xlabel(
+        "worst error, in budgets: 1 is the most that rounding explains", fontsize=8.5, color=FAINT, loc="left"
+    )
     return image
 
 
 def _margins(axes, components):
     """Every planted bug a dot: how many budgets it is off by."""
     for i, component in enumerate(components):
-        found = [CEILING if bug["margin"] is None else min(max(bug["margin"], 0.1), CEILING) for bug in component["bugs"]]
+        found = [
+            CEILING if bug["margin"] is None else min(max(bug["margin"], 0.1), CEILING) for bug in component["bugs"]
+        ]
         caught = sum(bug["caught"] for bug in component["bugs"])
         good = component["planted"] == caught
         axes.plot(found, [i] * len(found), "o", ms=3.4, color="#22577f" if good else FAIL, alpha=0.45, mew=0)
         least = smallest_margin(component)
         if not math.isnan(least):
             axes.plot(min(max(least, 0.1), CEILING), i, "|", ms=9, mew=1.6, color="#e0a030" if good else FAIL)
-        axes.text(CEILING * 6, i, f"{caught}/{component['planted']}", va="center", ha="left", fontsize=7.5, color=INK if good else FAIL)
+        axes.text(
+            CEILING * 6,
+            i,
+            f"{caught}/{component['planted']}",
+            va="center",
+            ha="left",
+            fontsize=7.5,
+            color=INK if good else FAIL,
+        )
     axes.axvline(1, color=FAIL, linewidth=1)
     axes.set_xscale("log")
     axes.set_xlim(0.1, CEILING * 200)
@@ -94,7 +108,16 @@ def _folders(axes, components, named):
         if i == len(folders) or folders[i] != folders[start]:
             if named:
                 place = axes.get_yaxis_transform()
-                axes.text(-0.335, start, folders[start], transform=place, va="center", fontsize=8.5, color=INK, fontweight="bold")
+                axes.text(
+                    -0.335,
+                    start,
+                    folders[start],
+                    transform=place,
+                    va="center",
+                    fontsize=8.5,
+                    color=INK,
+                    fontweight="bold",
+                )
             if i < len(folders):
                 axes.axhline(i - 0.5, color=FAINT, linewidth=0.8)
             start = i

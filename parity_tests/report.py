@@ -1,6 +1,6 @@
 """Runs the parity suite and writes what it measured: a table, the numbers, and a heat map.
 
-    python -m parity_tests [--profile dev|ci|nightly] [--out runs/parity]
+python -m parity_tests [--profile dev|ci|nightly] [--out runs/parity]
 """
 
 import argparse
@@ -43,7 +43,9 @@ def main(argv=None):
 
 def parse(argv):
     parser = argparse.ArgumentParser(prog="python -m parity_tests", description="prove the two wings equal")
-    parser.add_argument("--profile", default="ci", choices=("dev", "ci", "nightly"), help="how many examples (default ci)")
+    parser.add_argument(
+        "--profile", default="ci", choices=("dev", "ci", "nightly"), help="how many examples (default ci)"
+    )
     parser.add_argument("--out", default="runs/parity", help="folder for the table and the heat map")
     return parser.parse_args(argv)
 
@@ -53,7 +55,14 @@ def run_suite(profile):
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.jsonl"
         results.touch()
-        command = [sys.executable, "-m", "pytest", *(str(HERE / name) for name in FILES), "--hypothesis-profile", profile]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            *(str(HERE / name) for name in FILES),
+            "--hypothesis-profile",
+            profile,
+        ]
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         command += ["-n", str(min(cores, 8))]
         environment = os.environ | {"PARITY_RESULTS": str(results), "OMP_NUM_THREADS": "1"}
@@ -83,7 +92,13 @@ def summarise(rows, profile, status, seconds):
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})",
     }
-    return {"profile": profile, "status": status, "seconds": round(seconds, 1), "machine": machine, "components": components}
+    return {
+        "profile": profile,
+        "status": status,
+        "seconds": round(seconds, 1),
+        "machine": machine,
+        "components": components,
+    }
 
 
 def cell(rows, column):
@@ -115,7 +130,15 @@ def show(component, column):
 
 
 def show_margin(margin):
-    return "other kind" if math.isinf(margin) else "" if math.isnan(margin) else f"{margin:.0f}" if margin < 1e4 else f"{margin:.0e}"
+    return (
+        "other kind"
+        if math.isinf(margin)
+        else ""
+        if math.isnan(margin)
+        else f"{margin:.0f}"
+        if margin < 1e4
+        else f"{margin:.0e}"
+    )
 
 
 def table(report):
@@ -133,10 +156,11 @@ def table(report):
 def legend(report):
     machine = ", ".join(f"{key} {value}" for key, value in report["machine"].items())
     return (
-        "Worst error of each component over all drawn cases, in budgets: 1.00 is the most that rounding explains, `equal` is "
-        "equal to the last bit. `complex step`: the hand-derived backward pass against the forward pass; `numpy float32`: the "
-        "reference in float32 against itself in float64; all others: Torch against the float64 reference. Margin: the error "
-        f"of the least visible planted bug, in budgets.\n\nProfile {report['profile']}; {machine}."
+        "Worst error of each component over all drawn cases, in budgets: 1.00 is the most that rounding explains, "
+        "`equal` is equal to the last bit. `complex step`: the hand-derived backward pass against the forward pass; "
+        "`numpy float32`: the reference in float32 against itself in float64; all others: Torch against the float64 "
+        "reference. "
+        f"Margin: the error of the least visible planted bug, in budgets.\n\nProfile {report['profile']}; {machine}."
     )
 
 
@@ -151,8 +175,12 @@ def one_line(report):
     ratio, name, column = max(cells, default=(math.nan, "nothing", "measured"))
     caught = sum(bug["caught"] for component in report["components"] for bug in component["bugs"])
     planted = sum(component["planted"] for component in report["components"])
-    margin, weakest = min(((smallest_margin(c), c["name"]) for c in report["components"] if c["bugs"]), default=(math.nan, ""))
-    verdict = "PARITY HOLDS" if report["status"] == 0 else f"PARITY FAILS ({failed} cells of the table; see the tests above)"
+    margin, weakest = min(
+        ((smallest_margin(c), c["name"]) for c in report["components"] if c["bugs"]), default=(math.nan, "")
+    )
+    verdict = (
+        "PARITY HOLDS" if report["status"] == 0 else f"PARITY FAILS ({failed} cells of the table; see the tests above)"
+    )
     return (
         f"{verdict}: {len(report['components'])} components, worst error {ratio:.2f} of its budget ({name}, {column}); "
         f"{caught} of {planted} planted bugs caught, the least visible at {margin:.1f} budgets ({weakest}); "

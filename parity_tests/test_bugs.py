@@ -12,7 +12,7 @@ from parity_tests.harness.record import record
 
 @pytest.mark.parametrize("component", [component for component in COMPONENTS if component.bugs], ids=str)
 def test_planted_bugs_are_caught(component):
-    count = max(20, settings.default.max_examples)
+    count = max(24, settings.default.max_examples // component.weight)
     verdicts = judge_bugs(component, count)
     for verdict in verdicts:
         margin = verdict.margin if math.isfinite(verdict.margin) else None

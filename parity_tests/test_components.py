@@ -99,7 +99,9 @@ def test_declared_events_occur(component):
     """Whatever a declaration claims to draw must come up among the cases that every run begins with."""
     count = max(100, settings.default.max_examples)
     seen = set().union(*(case.events for case in uniform_cases(component, component.dtypes[0], count)))
-    assert set(component.events) <= seen, f"{component} never drew {sorted(set(component.events) - seen)} in {count} cases"
+    assert set(component.events) <= seen, (
+        f"{component} never drew {sorted(set(component.events) - seen)} in {count} cases"
+    )
 
 
 @pytest.mark.parametrize("component", [component for component in COMPONENTS if component.shapes], ids=str)

@@ -41,7 +41,13 @@ def test_comparator_accepts_what_is_inside_the_budget():
 
 @pytest.mark.parametrize(
     ("actual", "expected"),
-    [([np.nan, 1.0], [0.0, 1.0]), ([0.0, 1.0], [np.nan, 1.0]), ([np.inf], [1.0]), ([1.0], [np.inf]), ([np.inf], [-np.inf])],
+    [
+        ([np.nan, 1.0], [0.0, 1.0]),
+        ([0.0, 1.0], [np.nan, 1.0]),
+        ([np.inf], [1.0]),
+        ([1.0], [np.inf]),
+        ([np.inf], [-np.inf]),
+    ],
     ids=["NaN for a number", "number for NaN", "inf for a number", "number for inf", "wrong infinity"],
 )
 def test_comparator_rejects_other_patterns(actual, expected):
@@ -67,7 +73,10 @@ def test_comparator_rejects_one_bad_element_in_a_million():
     ids=["(n,) for (n, 1)", "(1, n) for (n,)", "other format"],
 )
 def test_comparator_rejects_other_kinds(actual, expected):
-    for comparison in (lambda: compare("x", actual, expected, np.asarray(1e9)), lambda: compare_exact("x", actual, expected)):
+    for comparison in (
+        lambda: compare("x", actual, expected, np.asarray(1e9)),
+        lambda: compare_exact("x", actual, expected),
+    ):
         with pytest.raises(Mismatch):
             comparison()
 
@@ -164,8 +173,9 @@ def test_every_operation_is_rounded_once(name):
 def test_moving_values_is_exact():
     x = np.random.default_rng(2).standard_normal((3, 4))
     moves = (
-        lambda x: np.concatenate((x, x)), lambda x: np.stack((x, -x)), lambda x: np.where(x > 0, x, 0.0), lambda x: x.T[1:],
-        lambda x: np.max(x, axis=0), lambda x: np.take_along_axis(x, np.argsort(x, -1), -1), lambda x: x.reshape(-1)[::-1],
+        lambda x: np.concatenate((x, x)), lambda x: np.stack((x, -x)), lambda x: np.where(x > 0, x, 0.0),
+        lambda x: np.max(x, axis=0), lambda x: np.take_along_axis(x, np.argsort(x, -1), -1), lambda x: x.T[1:],
+        lambda x: x.reshape(-1)[::-1],
         lambda x: np.maximum(x, 0.0), lambda x: np.broadcast_to(x, (2, 3, 4)), lambda x: np.swapaxes(x, 0, 1),
     )  # fmt: skip
     for move in moves:
@@ -215,7 +225,9 @@ def test_kernel_errors_are_added_inside_and_taken_away_again():
     plain, fused = toy("outer", toys.twice), toy("outer", toys.twice, kernels=(inner,))
     wide = Reference(fused, case, "float32").tolerance["value"]
     assert (wide > 1e4 * Reference(plain, case, "float32").tolerance["value"]).all()
-    assert (wide > 1e4 * Reference(fused, case, "float32", "numpy").tolerance["value"]).all(), "NumPy has no fused kernels"
+    assert (wide > 1e4 * Reference(fused, case, "float32", "numpy").tolerance["value"]).all(), (
+        "NumPy has no fused kernels"
+    )
     original = toys.square_norm
     with kernels.injected((inner,), "float32", np.random.default_rng(0)):
         assert toys.square_norm is not original
@@ -254,7 +266,9 @@ def test_layouts_keep_values_and_change_strides(layout):
     numpy_view, tensor = laid_out(array, layout), tensor_laid_out(torch.from_numpy(array), layout)
     assert np.array_equal(numpy_view, array) and np.array_equal(tensor.numpy(), array)
     steps = tuple(stride // 8 for stride in numpy_view.strides)
-    wanted = {"contiguous": (6, 1), "transposed": (1, 4), "sliced": (13, 2), "reversed": (6, -1), "expanded": (0, 1)}[layout]
+    wanted = {"contiguous": (6, 1), "transposed": (1, 4), "sliced": (13, 2), "reversed": (6, -1), "expanded": (0, 1)}[
+        layout
+    ]
     assert steps == wanted
     if layout in ("transposed", "sliced", "expanded"):
         assert tensor.stride() == wanted
@@ -281,7 +295,9 @@ def test_magnitudes_are_what_they_say(magnitude, dtype):
 def test_half_of_the_cases_are_drawn_evenly():
     """In 60 cases every magnitude and every layout comes up, which Hypothesis alone does not promise."""
     cases = uniform_cases(SQUARE_NORM, "float64", 60)
-    assert {"one", "tiny", "zero", "heavy", "ties", "strided", "expanded"} <= set().union(*(case.events for case in cases))
+    assert {"one", "tiny", "zero", "heavy", "ties", "strided", "expanded"} <= set().union(
+        *(case.events for case in cases)
+    )
     assert len({case.seed for case in cases}) == 60
 
 
@@ -316,11 +332,15 @@ def test_mutants_leave_the_original_alone():
 
 @pytest.mark.parametrize(
     ("options", "wanted"),
-    [([], "50 True"), (["--hypothesis-profile", "nightly"], "2000 False"), (["--hypothesis-profile", "mutate"], "100 True")],
+    [
+        ([], "50 True"),
+        (["--hypothesis-profile", "nightly"], "2000 False"),
+        (["--hypothesis-profile", "mutate"], "100 True"),
+    ],
     ids=["CI", "nightly in CI", "mutate in CI"],
 )
 def test_profiles_are_ours_where_ci_is_set(tmp_path, options, wanted):
-    """Hypothesis loads a profile named "ci" of its own where $CI is set; nightly runs would then never see new examples."""
+    """Hypothesis loads a "ci" profile of its own where $CI is set; nightly runs would then never see new examples."""
     folder = os.path.dirname(__file__)
     (tmp_path / "conftest.py").write_text(open(os.path.join(folder, "conftest.py")).read())
     (tmp_path / "test_profile.py").write_text(

@@ -32,7 +32,7 @@ NO_COUNTERPART = {"device.choose_device", "device.choose_dtype", "training.step.
 
 
 def module_paths(wing):
-    """"model.norms" for every file of a wing, packages and the command line left out."""
+    """ "model.norms" for every file of a wing, packages and the command line left out."""
     root = ROOTS[wing]
     files = (path.relative_to(root).with_suffix("") for path in root.rglob("*.py"))
     return sorted(".".join(path.parts) for path in files if not path.name.startswith("__"))
@@ -81,14 +81,18 @@ SHARED = [path for path in module_paths("numpy_ref") if path not in DEFINITIONS]
 def test_both_wings_have_the_same_files():
     numpy_files, torch_files = set(SHARED), set(module_paths("torch_impl"))
     missing, extra = sorted(numpy_files - torch_files), sorted(torch_files - numpy_files)
-    assert not missing, f"numpy_ref has {missing}, torch_impl has not; write them, or a DEFINITION line if they compute nothing"
+    assert not missing, (
+        f"numpy_ref has {missing}, torch_impl has not; write them, or a DEFINITION line if they compute nothing"
+    )
     assert not extra, f"torch_impl has {extra}, numpy_ref has not"
 
 
 def test_definitions_are_written_once():
     for path in DEFINITIONS:
         reason = constant("numpy_ref", path, "DEFINITION")
-        assert isinstance(reason, str) and len(reason) > 10, f"numpy_ref.{path}: DEFINITION must say why it is written once"
+        assert isinstance(reason, str) and len(reason) > 10, (
+            f"numpy_ref.{path}: DEFINITION must say why it is written once"
+        )
     for path in module_paths("torch_impl"):
         assert path not in DEFINITIONS, f"torch_impl.{path} exists although numpy_ref.{path} is a definition"
 
@@ -99,7 +103,9 @@ def test_public_names_are_the_same(path):
     numpy_only = set(constant("numpy_ref", path, "NUMPY_ONLY") or ())
     torch_only = set(constant("torch_impl", path, "TORCH_ONLY") or ())
     assert numpy_names - torch_names == numpy_only, f"{path}: only in numpy_ref are {sorted(numpy_names - torch_names)}"
-    assert torch_names - numpy_names == torch_only, f"{path}: only in torch_impl are {sorted(torch_names - numpy_names)}"
+    assert torch_names - numpy_names == torch_only, (
+        f"{path}: only in torch_impl are {sorted(torch_names - numpy_names)}"
+    )
 
 
 @pytest.mark.parametrize("path", SHARED)
@@ -107,14 +113,18 @@ def test_signatures_are_the_same(path):
     extra = set(constant("torch_impl", path, "TORCH_EXTRA_ARGUMENTS") or ())
     numpy_names, torch_names = public("numpy_ref", path), public("torch_impl", path)
     used = set()
-    for name, numpy_object, torch_object in ((n, o, torch_names[n]) for n, o in numpy_names.items() if n in torch_names):
+    for name, numpy_object, torch_object in (
+        (n, o, torch_names[n]) for n, o in numpy_names.items() if n in torch_names
+    ):
         for label, one, other in callables(name, numpy_object, torch_object):
             wanted, found = arguments(one), arguments(other)
             used |= {argument for argument, *_ in found} & extra - {argument for argument, *_ in wanted}
             found = [parameter for parameter in found if parameter in wanted or parameter[0] not in extra]
             assert found == wanted, f"{path}.{label}: torch_impl takes {found}, numpy_ref {wanted}"
         if not callable(numpy_object):
-            assert numpy_object == torch_object, f"{path}.{name} is {torch_object!r} in torch_impl, {numpy_object!r} in numpy_ref"
+            assert numpy_object == torch_object, (
+                f"{path}.{name} is {torch_object!r} in torch_impl, {numpy_object!r} in numpy_ref"
+            )
     assert used == extra, f"torch_impl.{path}: TORCH_EXTRA_ARGUMENTS names {sorted(extra - used)}, which nothing takes"
 
 
@@ -145,7 +155,9 @@ def test_torch_imports_definitions_only():
                 owner = inner if inner in DEFINITIONS else inner.rpartition(".")[0]
                 package = (ROOTS["numpy_ref"] / inner.replace(".", "/")).is_dir()  # "from numpy_ref.data import corpus"
                 fine = owner in DEFINITIONS or package
-                assert fine, f"torch_impl.{path} imports {name}, which is no definition: the wings must not share numerics"
+                assert fine, (
+                    f"torch_impl.{path} imports {name}, which is no definition: the wings must not share numerics"
+                )
 
 
 def test_numpy_never_imports_torch():
@@ -157,13 +169,13 @@ def test_numpy_never_imports_torch():
 def test_numpy_wing_works_without_torch():
     """In a process in which torch can't be imported, every module of numpy_ref can."""
     names = [f"numpy_ref.{path}" for path in module_paths("numpy_ref")]
-    code = f"import sys; sys.modules['torch'] = None\nfrom importlib import import_module\nfor name in {names}: import_module(name)"
+    code = f"import sys, importlib; sys.modules['torch'] = None\nfor name in {names}: importlib.import_module(name)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TESTS.parent)
     assert done.returncode == 0, done.stderr
 
 
 def declared():
-    """"model.norms.layer_norm" for both functions of every declaration."""
+    """ "model.norms.layer_norm" for both functions of every declaration."""
     return {
         f"{function.__module__.partition('.')[2]}.{function.__name__}"
         for component in COMPONENTS

@@ -26,7 +26,10 @@ def torch_square_norm(x, weight):
 
 
 def draw(source):
-    arrays = {"x": source.array("x", (*source.leading(), source.size(20, least=2))), "weight": source.weight("weight", (1,))}
+    arrays = {
+        "x": source.array("x", (*source.leading(), source.size(20, least=2))),
+        "weight": source.weight("weight", (1,)),
+    }
     return source.case(arrays)
 
 
@@ -45,7 +48,12 @@ def toy(name, numpy=square_norm, kernel_error=None, **options):
 SQUARE_NORM = toy(
     "square_norm",
     bugs=(
-        Bug("sum for mean", "numpy", "weight[0] * np.mean(x * x, axis=-1), vjp", "weight[0] * np.sum(x * x, axis=-1), vjp"),
+        Bug(
+            "sum for mean",
+            "numpy",
+            "weight[0] * np.mean(x * x, axis=-1), vjp",
+            "weight[0] * np.sum(x * x, axis=-1), vjp",
+        ),
         Bug("no change at all", "numpy", "2.0 * x", "x * 2.0"),
         Bug("cannot run", "numpy", "2.0 * x", "no_such_name * x"),
         Bug("wrong gradient in Torch", "torch", "(x * x)", "(x * x.detach())"),

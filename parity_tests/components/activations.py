@@ -26,9 +26,9 @@ SHAPES = {"small": shape(3, 33), "showcase": shape(32, 128, 512), "wide": shape(
 EVENTS = ("negative tail", "exact zero", "strided", "expanded", "offset")
 
 # x/2 (1 + erf(x / sqrt 2)) and x/2 (1 + tanh(u)) cancel for x < 0: a rounding of the 1 is an error of u |x| in y and of
-# u (1 + |x|) dy in dx, whatever is left of them. The vectorised erf of float32 is Abramowitz and Stegun 7.1.26, right to
-# 1.5e-7; the slope of tanh, 1 - tanh^2, cancels too and is multiplied by x u'. No training depends on it, and the fused
-# kernels are several times as fast as erfc would be.
+# u (1 + |x|) dy in dx, whatever is left of them. The vectorised erf of float32 is Abramowitz and Stegun 7.1.26, right
+# to 1.5e-7; the slope of tanh, 1 - tanh^2, cancels too and is multiplied by x u'. No training depends on it, and the
+# fused kernels are several times as fast as erfc would be.
 TAIL = "PyTorch's kernels compute 1 + erf(...) or 1 + tanh(...), which cancel for negative x"
 
 
@@ -36,7 +36,9 @@ def tail_allowances(slope):
     """slope: |x| -> size of the terms that cancel in dx."""
     return (
         Allowance("value", TAIL, lambda a, dy: 2 * np.abs(a["x"]), DTYPES, "float32"),
-        Allowance("dx", TAIL, lambda a, dy: 2 * np.abs(dy) * slope(np.minimum(np.abs(a["x"]), 40.0)), DTYPES, "float32"),
+        Allowance(
+            "dx", TAIL, lambda a, dy: 2 * np.abs(dy) * slope(np.minimum(np.abs(a["x"]), 40.0)), DTYPES, "float32"
+        ),
     )
 
 
@@ -65,7 +67,12 @@ def declare(name, bugs, allowances=()):
 GELU = declare(
     "gelu",
     (
-        Bug("tail by 1 + erf", "numpy", "y = np.maximum(x, 0.0) - t * tail", "y = (0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))).astype(x.dtype)"),
+        Bug(
+            "tail by 1 + erf",
+            "numpy",
+            "y = np.maximum(x, 0.0) - t * tail",
+            "y = (0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))).astype(x.dtype)",
+        ),
         Bug("no density in the gradient", "numpy", "slope = gauss * t", "slope = gauss * 0.0"),
         Bug("density without 1 / sqrt(2 pi)", "numpy", "1.0 / math.sqrt(2.0 * math.pi)", "1.0 / math.sqrt(2.0)"),
         Bug("exp(-x^2) for the density", "numpy", "np.exp(-0.5 * t * t)", "np.exp(-t * t)"),
@@ -78,12 +85,22 @@ GELU = declare(
 GELU_TANH = declare(
     "gelu_tanh",
     (
-        Bug("tail by 1 + tanh", "numpy", "y = np.maximum(x, 0.0) - t * tail", "y = 0.5 * x * (1.0 + np.tanh(root * x * (1.0 + cubic * square)))"),
+        Bug(
+            "tail by 1 + tanh",
+            "numpy",
+            "y = np.maximum(x, 0.0) - t * tail",
+            "y = 0.5 * x * (1.0 + np.tanh(root * x * (1.0 + cubic * square)))",
+        ),
         Bug("0.044", "numpy", "0.044715", "0.044"),
         Bug("no factor 3 in the slope", "numpy", "3.0 * cubic", "cubic"),
         Bug("sqrt(pi / 2)", "numpy", "math.sqrt(2.0 / math.pi)", "math.sqrt(math.pi / 2.0)"),
         Bug("exact form", "torch", 'F.gelu(x, approximate="tanh")', "F.gelu(x)"),
-        Bug("x^2 for x^3", "torch", 'F.gelu(x, approximate="tanh")', "0.5 * x * (1 + (0.7978845608 * (x + 0.044715 * x * x)).tanh())"),
+        Bug(
+            "x^2 for x^3",
+            "torch",
+            'F.gelu(x, approximate="tanh")',
+            "0.5 * x * (1 + (0.7978845608 * (x + 0.044715 * x * x)).tanh())",
+        ),
     ),
     TANH_TAIL,
 )

@@ -120,6 +120,7 @@ BATCH = Component(
     name="batch",
     numpy=numpy_batches.batch,
     torch=torch_batches.batch,
+    weight=3,
     draw=draw_batch,
     call=or_refusal,
     exact=True,

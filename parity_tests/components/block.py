@@ -47,7 +47,9 @@ def random_parameters(rng, shapes):
 
 def block_parameters(rng, config):
     shapes = {name.removeprefix("blocks.0."): shape for name, shape in parameter_shapes(config).items()}
-    return random_parameters(rng, {name: shape for name, shape in shapes.items() if name.startswith(("attention", "feed_forward"))})
+    return random_parameters(
+        rng, {name: shape for name, shape in shapes.items() if name.startswith(("attention", "feed_forward"))}
+    )
 
 
 def draw(source):
@@ -95,16 +97,46 @@ BLOCK = Component(
     bytes=lambda case, size: size * (2 * case.arrays["x"].size + sum(p.size for p in case.arrays["params"].values())),
     bugs=(
         Bug("pre for post", "numpy", 'config.norm_position == "pre"', 'config.norm_position != "pre"'),
-        Bug("residual around the normalised stream", "numpy", "residual(x, dropped)", "residual(n, dropped)", "_pre_norm"),
-        Bug("gradient of the branch alone", "numpy", "return dx + dx_branch, dfunction, dnorm", "return dx_branch, dfunction, dnorm", "_pre_norm"),
-        Bug("gradient past the branch alone", "numpy", "return dx + dx_branch, dfunction, dnorm", "return dx, dfunction, dnorm", "_post_norm"),
-        Bug("dropout left out of the backward", "numpy", "function_vjp(drop_vjp(ddropped))", "function_vjp(ddropped)", "_pre_norm"),
+        Bug(
+            "residual around the normalised stream",
+            "numpy",
+            "residual(x, dropped)",
+            "residual(n, dropped)",
+            "_pre_norm",
+        ),
+        Bug(
+            "gradient of the branch alone",
+            "numpy",
+            "return dx + dx_branch, dfunction, dnorm",
+            "return dx_branch, dfunction, dnorm",
+            "_pre_norm",
+        ),
+        Bug(
+            "gradient past the branch alone",
+            "numpy",
+            "return dx + dx_branch, dfunction, dnorm",
+            "return dx, dfunction, dnorm",
+            "_post_norm",
+        ),
+        Bug(
+            "dropout left out of the backward",
+            "numpy",
+            "function_vjp(drop_vjp(ddropped))",
+            "function_vjp(ddropped)",
+            "_pre_norm",
+        ),
         Bug("one dropout mask for both branches", "numpy", "drop(feed_forward_keep)", "drop(attention_keep)"),
         Bug("always causal", "numpy", "config.heads, mask, causal)", "config.heads, mask, True)"),
         Bug("norms swapped", "torch", 'norm("feed_forward_norm", x)', 'norm("attention_norm", x)'),
         Bug("eps left at its default", "torch", ", config.norm_eps)", ")"),
         Bug("mask not passed on", "torch", "config.heads, mask, causal)", "config.heads, None, causal)"),
-        Bug("feed-forward of the stream before attention", "torch", 'x = residual(x, attention(norm("attention_norm", x)))\n        return residual(x, feeding(norm("feed_forward_norm", x)))', 'return residual(residual(x, attention(norm("attention_norm", x))), feeding(norm("feed_forward_norm", x)))'),
+        Bug(
+            "feed-forward of the stream before attention",
+            "torch",
+            'x = residual(x, attention(norm("attention_norm", x)))\n'
+            '        return residual(x, feeding(norm("feed_forward_norm", x)))',
+            'return residual(residual(x, attention(norm("attention_norm", x))), feeding(norm("feed_forward_norm", x)))',
+        ),
         Bug("always gelu", "torch", "config.activation)", '"gelu")'),
     ),
 )

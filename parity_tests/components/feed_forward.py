@@ -56,15 +56,37 @@ FEED_FORWARD = Component(
     flops=lambda case: 4 * case.arrays["x"].size * case.arrays["params"]["up.weight"].shape[0],
     bytes=lambda case, size: size * (2 * case.arrays["x"].size + sum(p.size for p in case.arrays["params"].values())),
     bugs=(
-        Bug("activation left out", "numpy", "bent, activation_vjp = apply_activation(activation, hidden)", "bent, activation_vjp = hidden, lambda dy: dy"),
+        Bug(
+            "activation left out",
+            "numpy",
+            "bent, activation_vjp = apply_activation(activation, hidden)",
+            "bent, activation_vjp = hidden, lambda dy: dy",
+        ),
         Bug("activation left out of the backward", "numpy", "dhidden = activation_vjp(dbent)", "dhidden = dbent"),
         Bug("always gelu", "numpy", "apply_activation(activation, hidden)", 'apply_activation("gelu", hidden)'),
-        Bug("activation after the second map", "numpy", "return y, vjp", "return apply_activation(activation, y)[0], vjp"),
-        Bug("up and down biases mixed", "numpy", 'grads["down.bias"] = down_vjp(dy)', 'grads["down.bias"] = down_vjp(0.5 * dy)'),
+        Bug(
+            "activation after the second map",
+            "numpy",
+            "return y, vjp",
+            "return apply_activation(activation, y)[0], vjp",
+        ),
+        Bug(
+            "up and down biases mixed",
+            "numpy",
+            'grads["down.bias"] = down_vjp(dy)',
+            'grads["down.bias"] = down_vjp(0.5 * dy)',
+        ),
         Bug("second bias forgotten", "torch", 'params.get("down.bias")', "None"),
-        Bug("first bias added after the activation", "torch", 'nonlinearity(activation, linear(x, params["up.weight"], params.get("up.bias")))', 'nonlinearity(activation, linear(x, params["up.weight"])) + params.get("up.bias", 0)'),
+        Bug(
+            "first bias added after the activation",
+            "torch",
+            'nonlinearity(activation, linear(x, params["up.weight"], params.get("up.bias")))',
+            'nonlinearity(activation, linear(x, params["up.weight"])) + params.get("up.bias", 0)',
+        ),
         Bug("always relu", "torch", "nonlinearity(activation,", 'nonlinearity("relu",'),
-        Bug("hidden layer in bfloat16", "torch", "return linear(hidden,", "return linear(hidden.bfloat16().to(x.dtype),"),
+        Bug(
+            "hidden layer in bfloat16", "torch", "return linear(hidden,", "return linear(hidden.bfloat16().to(x.dtype),"
+        ),
     ),
 )
 

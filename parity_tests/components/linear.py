@@ -55,14 +55,34 @@ LINEAR = Component(
     flops=flops,
     bytes=moved,
     bugs=(
-        Bug("weight transposed where it is square", "numpy", "rows @ weight.T", "rows @ (weight if weight.shape[0] == weight.shape[1] else weight.T)"),
+        Bug(
+            "weight transposed where it is square",
+            "numpy",
+            "rows @ weight.T",
+            "rows @ (weight if weight.shape[0] == weight.shape[1] else weight.T)",
+        ),
         Bug("dweight transposed", "numpy", "dy_rows.T @ rows", "(rows.T @ dy_rows).reshape(weight.shape)"),
-        Bug("dx of the transposed weight", "numpy", "(dy_rows @ weight)", "(dy_rows @ weight.reshape(weight.shape[::-1]).T)"),
+        Bug(
+            "dx of the transposed weight",
+            "numpy",
+            "(dy_rows @ weight)",
+            "(dy_rows @ weight.reshape(weight.shape[::-1]).T)",
+        ),
         Bug("bias subtracted", "numpy", "y = y + bias", "y = y - bias"),
         Bug("dbias averaged", "numpy", "np.sum(dy_rows, axis=0)", "np.mean(dy_rows, axis=0)"),
         Bug("dbias of the last row alone", "numpy", "np.sum(dy_rows, axis=0)", "dy_rows[-1].copy()"),
-        Bug("inner product cut by one", "torch", "F.linear(x, weight, bias)", "F.linear(x, weight, bias) - x[..., -1:] * weight[:, -1]"),
-        Bug("weight rounded to bfloat16", "torch", "F.linear(x, weight, bias)", "F.linear(x, weight.bfloat16().to(x.dtype), bias)"),
+        Bug(
+            "inner product cut by one",
+            "torch",
+            "F.linear(x, weight, bias)",
+            "F.linear(x, weight, bias) - x[..., -1:] * weight[:, -1]",
+        ),
+        Bug(
+            "weight rounded to bfloat16",
+            "torch",
+            "F.linear(x, weight, bias)",
+            "F.linear(x, weight.bfloat16().to(x.dtype), bias)",
+        ),
         Bug("no gradient for the bias", "torch", "bias)", "bias if bias is None else bias.detach())"),
     ),
 )

@@ -51,8 +51,10 @@ def flops(case):
     return batch * length * width * (8 * width + 4 * length)
 
 
-SPLIT = "parts = projected.reshape(batch, length, 3, heads, features // (3 * heads))\n    return tuple(np.transpose(parts, (2, 0, 3, 1, 4)))"
-HEAD_MAJOR = "parts = projected.reshape(batch, length, heads, 3, features // (3 * heads))\n    return tuple(np.transpose(parts, (3, 0, 2, 1, 4)))"
+SPLIT = """parts = projected.reshape(batch, length, 3, heads, features // (3 * heads))
+    return tuple(np.transpose(parts, (2, 0, 3, 1, 4)))"""
+HEAD_MAJOR = """parts = projected.reshape(batch, length, heads, 3, features // (3 * heads))
+    return tuple(np.transpose(parts, (3, 0, 2, 1, 4)))"""
 
 MULTI_HEAD_ATTENTION = Component(
     name="multi_head_attention",
@@ -72,13 +74,36 @@ MULTI_HEAD_ATTENTION = Component(
     bytes=lambda case, size: size * (2 * case.arrays["x"].size + sum(p.size for p in case.arrays["params"].values())),
     bugs=(
         Bug("features dealt out head by head", "numpy", SPLIT, HEAD_MAJOR, "_split"),
-        Bug("heads not brought back side by side", "numpy", "swapped = np.swapaxes(attended, 1, 2)\n    return swapped.reshape(*swapped.shape[:2], -1)", "swapped = np.swapaxes(attended, 1, 2)\n    return attended.reshape(*swapped.shape[:2], -1)", "_joined"),
-        Bug("gradients of query and key swapped", "numpy", "(dquery, dkey, dvalue)]", "(dkey, dquery, dvalue)]", "_unsplit"),
+        Bug(
+            "heads not brought back side by side",
+            "numpy",
+            "swapped = np.swapaxes(attended, 1, 2)\n    return swapped.reshape(*swapped.shape[:2], -1)",
+            "swapped = np.swapaxes(attended, 1, 2)\n    return attended.reshape(*swapped.shape[:2], -1)",
+            "_joined",
+        ),
+        Bug(
+            "gradients of query and key swapped",
+            "numpy",
+            "(dquery, dkey, dvalue)]",
+            "(dkey, dquery, dvalue)]",
+            "_unsplit",
+        ),
         Bug("never causal", "numpy", "key, value, mask, causal)", "key, value, mask, False)"),
         Bug("always causal", "numpy", "key, value, mask, causal)", "key, value, mask, True)"),
         Bug("mask ignored", "numpy", "key, value, mask, causal)", "key, value, None, causal)"),
-        Bug("gradient of the output bias halved", "numpy", "_vjp(dy)\n", "_vjp(dy)\n        grads['output.bias'] = None if grads['output.bias'] is None else 0.5 * grads['output.bias']\n"),
-        Bug("scaled by the whole width", "torch", "*split.unbind(0), mask, causal)", "*split.unbind(0), mask, causal, width**-0.5)"),
+        Bug(
+            "gradient of the output bias halved",
+            "numpy",
+            "_vjp(dy)\n",
+            "_vjp(dy)\n        bias = grads['output.bias']\n"
+            "        grads['output.bias'] = None if bias is None else 0.5 * bias\n",
+        ),
+        Bug(
+            "scaled by the whole width",
+            "torch",
+            "*split.unbind(0), mask, causal)",
+            "*split.unbind(0), mask, causal, width**-0.5)",
+        ),
         Bug("key and value swapped", "torch", "*split.unbind(0),", "split[0], split[2], split[1],"),
         Bug("heads mixed", "torch", "y.transpose(1, 2).reshape(", "y.reshape("),
         Bug("output bias forgotten", "torch", 'params.get("output.bias")', "None"),

@@ -254,6 +254,7 @@ MUON_IN_PLACE = Component(
     name="muon_",
     numpy=numpy_muon.muon,
     torch=torch_muon.muon_,
+    weight=3,
     draw=draw_dicts,
     call=each_or_all,
     cancellation=lambda a, dy, unit: lerp_error(a["grads"], a["states"], a["momentum"]),

@@ -60,19 +60,48 @@ LAYER_NORM = Component(
     flops=lambda case: 8 * case.arrays["x"].size,
     bytes=lambda case, size: 2 * size * case.arrays["x"].size,
     bugs=(
-        Bug("deviation over d - 1", "numpy", "np.mean(centred * centred, axis=-1, keepdims=True)", "np.sum(centred * centred, axis=-1, keepdims=True) / max(1, x.shape[-1] - 1)"),
+        Bug(
+            "deviation over d - 1",
+            "numpy",
+            "np.mean(centred * centred, axis=-1, keepdims=True)",
+            "np.sum(centred * centred, axis=-1, keepdims=True) / max(1, x.shape[-1] - 1)",
+        ),
         Bug("eps outside the root", "numpy", "keepdims=True) + eps)", "keepdims=True)) + eps"),
-        Bug("variance in one pass", "numpy", "np.mean(centred * centred, axis=-1, keepdims=True)", "np.maximum(np.mean(x * x, axis=-1, keepdims=True) - np.mean(x, axis=-1, keepdims=True) ** 2, 0)"),
+        Bug(
+            "variance in one pass",
+            "numpy",
+            "np.mean(centred * centred, axis=-1, keepdims=True)",
+            "np.maximum(np.mean(x * x, axis=-1, keepdims=True) - np.mean(x, axis=-1, keepdims=True) ** 2, 0)",
+        ),
         Bug("eps ignored", "numpy", "+ eps)", "+ 1e-12)"),
         Bug("weight forgotten in dx", "numpy", "dn = dy * weight", "dn = dy"),
         Bug("mean of dn forgotten in dx", "numpy", "dx = dn - np.mean(dn, axis=-1, keepdims=True)", "dx = dn.copy()"),
         Bug("slope term forgotten in dx", "numpy", "dx -= n * np.mean(dn * n, axis=-1, keepdims=True)", "pass"),
-        Bug("dweight without n", "numpy", "np.sum((dy * n).reshape(-1, d), axis=0)", "np.sum(dy.reshape(-1, d), axis=0)"),
-        Bug("dbias averaged over rows", "numpy", "np.sum(dy.reshape(-1, d), axis=0)", "np.mean(dy.reshape(-1, d), axis=0)"),
+        Bug(
+            "dweight without n", "numpy", "np.sum((dy * n).reshape(-1, d), axis=0)", "np.sum(dy.reshape(-1, d), axis=0)"
+        ),
+        Bug(
+            "dbias averaged over rows",
+            "numpy",
+            "np.sum(dy.reshape(-1, d), axis=0)",
+            "np.mean(dy.reshape(-1, d), axis=0)",
+        ),
         Bug("1 + weight", "numpy", "y = n * weight", "y = n * (1 + weight)"),
-        Bug("no mean subtracted", "torch", "F.layer_norm(x, weight.shape, weight, bias, eps)", "F.rms_norm(x, weight.shape, weight, eps) + (0 if bias is None else bias)"),
+        Bug(
+            "no mean subtracted",
+            "torch",
+            "F.layer_norm(x, weight.shape, weight, bias, eps)",
+            "F.rms_norm(x, weight.shape, weight, eps) + (0 if bias is None else bias)",
+        ),
         Bug("bias forgotten", "torch", "weight, bias, eps)", "weight, None, eps) + (0 if bias is None else 0 * bias)"),
-        Bug("moments in 16 bits", "torch", "F.layer_norm(x.float(), weight.shape, weight.float(), bias, eps)", "((x - x.mean(-1, keepdim=True)) * (x.var(-1, keepdim=True, correction=0) + eps).rsqrt() * weight + (0 if bias is None else bias.to(x.dtype)))", dtype="bfloat16"),
+        Bug(
+            "moments in 16 bits",
+            "torch",
+            "F.layer_norm(x.float(), weight.shape, weight.float(), bias, eps)",
+            "((x - x.mean(-1, keepdim=True)) * (x.var(-1, keepdim=True, correction=0) + eps).rsqrt() * weight "
+            "+ (0 if bias is None else bias.to(x.dtype)))",
+            dtype="bfloat16",
+        ),
     ),
 )
 

@@ -52,14 +52,14 @@ def state(name, shape, train, step, rng):
     return {"momentum": m} if takes_muon(name, train) else {"step": step, "m": m, "v": v * v}
 
 
-def case(model, train, step, rng, lr=0.01, magnitude="one", events=frozenset(), dtype="float64"):
+def case(model, train, step, rng, lr=0.01, magnitude="one", events=frozenset(), dtype="float64", seed=0):
     shapes = parameter_shapes(model)
     arrays = {
         "params": {name: rng.standard_normal(shape) for name, shape in shapes.items()},
         "grads": {name: fill(rng, shape, magnitude, dtype) for name, shape in shapes.items()},
         "states": {name: state(name, shape, train, step, rng) for name, shape in shapes.items()},
     }
-    return Case(arrays, {"lr": lr, "train_config": train}, events)
+    return Case(arrays, {"lr": lr, "train_config": train}, events, seed=seed)
 
 
 def draw(source):
@@ -68,8 +68,8 @@ def draw(source):
     magnitude = source.choice("one", "one", "tiny", "zero")
     source.event("first step", step == 0)
     source.event(f"{magnitude} gradients")
-    lr = source.choice(1e-3, 0.1)
-    return case(model, train, step, source.rng, lr, magnitude, frozenset(source.events), source.dtype)
+    lr, events = source.choice(1e-3, 0.1), frozenset(source.events)
+    return case(model, train, step, source.rng, lr, magnitude, events, source.dtype, source.seed)
 
 
 def lerp_error(arguments, dy, unit):
@@ -115,6 +115,7 @@ UPDATE = Component(
     call=on_copies,
     cancellation=lerp_error,
     dtypes=("float64", "float32"),
+    weight=5,
     events=(*OPTIMIZERS, "tied", "first step", "large decay", "zero gradients", "tiny gradients"),
     shapes={
         "small": shape(ModelConfig(vocab_size=7, layers=1, width=8, heads=2, feed_forward=16), optimizer="muon"),

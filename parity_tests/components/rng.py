@@ -247,6 +247,7 @@ PERMUTED = Component(
     name="permuted",
     numpy=numpy_rng.permuted,
     torch=torch_rng.permuted,
+    weight=3,
     draw=draw_permuted,
     exact=True,
     dtypes=("float64",),

@@ -1,10 +1,12 @@
 """Declaration of loss_and_grads: the whole model at once, over drawn configurations."""
 
-import numpy as np
-
 import numpy_ref.training.step as numpy_step
 import torch_impl.training.step as torch_step
 from numpy_ref.config import ACTIVATIONS, NORM_POSITIONS, POSITIONS, ModelConfig, TrainConfig, parameter_shapes
+from parity_tests.components.activations import GELU, GELU_TANH
+from parity_tests.components.attention import ATTENTION
+from parity_tests.components.losses import CROSS_ENTROPY
+from parity_tests.components.norms import LAYER_NORM
 from parity_tests.harness.declaration import Bug, Case, Component
 
 
@@ -53,16 +55,6 @@ def case(config, train, rng, events=frozenset(), seed=0):
     return Case(arrays, {"model_config": config, "train_config": train, "step": 3}, events, seed=seed)
 
 
-def flat(function, arguments):
-    """Each gradient as one row: its budget then goes by the largest entry of the whole parameter.
-
-    F.gelu loses digits far on the left, and the fused norm where the mean is large; a row that holds nothing but such
-    entries says more about those two kernels, which are judged one by one, than about the model.
-    """
-    loss, grads = function(**arguments)
-    return {"loss": loss, "grads": {name: grad.reshape(-1) for name, grad in grads.items()}}
-
-
 def fixed(rng):
     return case(ModelConfig(vocab_size=11, context=8, layers=2, width=8, heads=2, feed_forward=16), TrainConfig(), rng)
 
@@ -72,10 +64,10 @@ LOSS_AND_GRADS = Component(
     numpy=numpy_step.loss_and_grads,
     torch=torch_step.loss_and_grads,
     draw=draw,
-    call=flat,
     dtypes=("float64", "float32"),
     events=(*NORM_POSITIONS, *POSITIONS, *ACTIVATIONS, "tied", "dropout", "nothing to predict"),
-    weight=2,
+    weight=5,
+    kernels=(LAYER_NORM, ATTENTION, GELU, GELU_TANH, CROSS_ENTROPY),
     shapes={"small": fixed},
     compiles=False,  # the step calls autograd itself; the transformer is compiled on its own
     bugs=(

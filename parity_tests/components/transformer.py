@@ -78,19 +78,51 @@ TRANSFORMER = Component(
     bytes=lambda case, size: size * sum(p.size for p in case.arrays["params"].values()),
     bugs=(
         Bug("embedding not scaled", "numpy", ", config.embedding_scale)", ")", "_embed"),
-        Bug("positions scaled with the embedding", "numpy", "x = x + sinusoidal_positions(positions, config.width, x.dtype)", "x = x + config.embedding_scale * sinusoidal_positions(positions, config.width, x.dtype)", "_embed"),
-        Bug("positions from 1", "numpy", "np.arange(tokens.shape[1])", "1 + np.arange(tokens.shape[1]) % max(1, config.context - 1)", "_embed"),
+        Bug(
+            "positions scaled with the embedding",
+            "numpy",
+            "x = x + sinusoidal_positions(positions, config.width, x.dtype)",
+            "x = x + config.embedding_scale * sinusoidal_positions(positions, config.width, x.dtype)",
+            "_embed",
+        ),
+        Bug(
+            "positions from 1",
+            "numpy",
+            "np.arange(tokens.shape[1])",
+            "1 + np.arange(tokens.shape[1]) % max(1, config.context - 1)",
+            "_embed",
+        ),
         Bug("gradient of the tied head forgotten", "numpy", "grads[name] + grad if name in grads else grad", "grad"),
-        Bug("gradient of the tied embedding forgotten", "numpy", "grads[name] + grad if name in grads else grad", "grads.get(name, grad)"),
-        Bug("blocks run backwards in the backward only once", "numpy", "dx, block_grads = block_vjps[layer](dx)", "block_grads = block_vjps[layer](dx)[1]"),
+        Bug(
+            "gradient of the tied embedding forgotten",
+            "numpy",
+            "grads[name] + grad if name in grads else grad",
+            "grads.get(name, grad)",
+        ),
+        Bug(
+            "blocks run backwards in the backward only once",
+            "numpy",
+            "dx, block_grads = block_vjps[layer](dx)",
+            "block_grads = block_vjps[layer](dx)[1]",
+        ),
         Bug("not causal", "numpy", "config, mask, True, block_keep)", "config, mask, False, block_keep)"),
         Bug("position gradient of the first row alone", "numpy", "np.sum(dx, axis=0)", "dx[0]", "_embed"),
         Bug("no final norm", "torch", 'config.norm_position == "pre":\n        x', "False:\n        x"),
-        Bug("final norm replaced by a factor", "torch", 'x = layer_norm(x, params["final_norm.weight"], params.get("final_norm.bias"), config.norm_eps)', "x = 1.01 * x"),
+        Bug(
+            "final norm replaced by a factor",
+            "torch",
+            'x = layer_norm(x, params["final_norm.weight"], params.get("final_norm.bias"), config.norm_eps)',
+            "x = 1.01 * x",
+        ),
         Bug("every layer reads block 0", "torch", 'f"blocks.{layer}"', '"blocks.0"'),
         Bug("dropout of the embedding left out", "torch", 'x = dropout(x, keep["embedding"], config.dropout)', "pass"),
         Bug("mask not passed on", "torch", "config, mask, keep=", "config, None, keep="),
-        Bug("tied head ignored", "torch", 'params["token_embedding.weight" if config.tie_embeddings else "output.weight"]', 'params.get("output.weight", params["token_embedding.weight"].detach())'),
+        Bug(
+            "tied head ignored",
+            "torch",
+            'params["token_embedding.weight" if config.tie_embeddings else "output.weight"]',
+            'params.get("output.weight", params["token_embedding.weight"].detach())',
+        ),
     ),
 )
 
@@ -116,13 +148,20 @@ DROPOUT_MASKS = Component(
         Bug("the same mask everywhere", "numpy", "first + place", "first"),
         Bug("one site too few", "numpy", "2 * config.layers + 1)", "2 * config.layers)"),
         Bug("seed ignored", "torch", "dropout_mask(seed,", "dropout_mask(0,"),
-        Bug("attention and feed-forward swapped", "torch", "zip(masks[1::2], masks[2::2])", "zip(masks[2::2], masks[1::2])"),
+        Bug(
+            "attention and feed-forward swapped",
+            "torch",
+            "zip(masks[1::2], masks[2::2])",
+            "zip(masks[2::2], masks[1::2])",
+        ),
     ),
 )
 
 
 def draw_prefix(source):
-    params = {name: np.full((2,), float(number)) for number, name in enumerate(("a.b", "a.c.d", "ab.c", "c", "a", "d.a.b"))}
+    params = {
+        name: np.full((2,), float(number)) for number, name in enumerate(("a.b", "a.c.d", "ab.c", "c", "a", "d.a.b"))
+    }
     return source.case({"params": params}, prefix=source.choice("a", "ab", "a.c", "x"))
 
 

@@ -4,11 +4,13 @@ Monte Carlo arithmetic: the unchanged float64 reference runs on an ndarray subcl
 every operation. The spread of eight such runs is what honest low-precision arithmetic does to this very input.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 RUNS = 8
+RUNS_ALONE = 16  # where few elements share a budget, so that the errors of eight runs might all happen to cancel
 SAFETY = 4.0  # C: correct kernels stay below 2.4 at C = 1, wrong ones are off by 10 to 1e8
 
 
@@ -34,8 +36,8 @@ PRECISIONS = {
 
 # Operations whose result needs no rounding, and functions that only move values about.
 EXACT_UFUNCS = {
-    np.maximum, np.minimum, np.fmax, np.fmin, np.negative, np.positive, np.absolute, np.sign, np.floor, np.ceil, np.trunc,
-    np.rint, np.copysign,
+    np.maximum, np.minimum, np.fmax, np.fmin, np.negative, np.positive, np.absolute, np.sign, np.floor, np.ceil,
+    np.trunc, np.rint, np.copysign,
 }  # fmt: skip
 MOVING = {
     np.concatenate, np.stack, np.split, np.array_split, np.where, np.take, np.take_along_axis, np.put_along_axis,
@@ -52,8 +54,8 @@ SUMMING = {np.sum, np.mean, np.cumsum}
 class Noisy(np.ndarray):
     """A float64 array whose every operation is rounded at random; ``noisy`` makes the class for a precision."""
 
-    precision = None
-    rng = None
+    precision = rng = None
+    pool, used = (), 0  # random numbers in store
 
     @classmethod
     def rounded(cls, result, terms=None):
@@ -66,7 +68,18 @@ class Noisy(np.ndarray):
         error = cls.precision.store * size + cls.precision.tiny * (result != 0)
         if terms is not None:
             error = error + cls.precision.accumulate * terms
-        return (result + error * cls.rng.uniform(-1.0, 1.0, result.shape)).view(cls)
+        return (result + error * cls._noise(result.shape)).view(cls)
+
+    @classmethod
+    def _noise(cls, shape):
+        """Half a roundoff to one, up or down, so that eight runs hardly ever all round little. Drawn in bulk."""
+        count = math.prod(shape)
+        if cls.used + count > len(cls.pool):
+            cls.pool = cls.rng.uniform(-0.5, 0.5, max(count, 1 << 13))
+            cls.pool += np.copysign(0.5, cls.pool)
+            cls.used = 0
+        cls.used += count
+        return cls.pool[cls.used - count : cls.used].reshape(shape)
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
         if method == "at":
@@ -88,19 +101,20 @@ class Noisy(np.ndarray):
         ufunc.at(inside, index, values)
         if ufunc is np.add and is_float(inside):
             np.add.at(sizes, index, np.abs(values))
-            inside[...] = self.rounded(inside, sizes)
+            inside[...] = self.rounded(inside, sizes * _growth(np.size(index)))
 
     def __array_function__(self, function, types, args, kwargs):
         if function not in MOVING and function not in SUMMING:
             raise TypeError(
-                f"the budget has no rounding model for np.{function.__name__}; write the reference with ufuncs, matmul, "
-                "np.sum and np.mean, or add the function to parity_tests/harness/budget.py"
+                f"the budget has no rounding model for np.{function.__name__}; write the reference with ufuncs, "
+                "matmul, np.sum and np.mean, or add the function to parity_tests/harness/budget.py"
             )
         out = kwargs.pop("out", None)
         args, kwargs = plain(args), plain(kwargs)
         result = function(*args, **kwargs)
         if function in SUMMING:
-            result = self.rounded(result, function(np.abs(args[0]), *args[1:], **kwargs)) if is_float(result) else result
+            terms = function(np.abs(args[0]), *args[1:], **kwargs) * _growth(np.size(args[0]) / max(1, np.size(result)))
+            result = self.rounded(result, terms) if is_float(result) else result
         else:
             result = _noisy_again(result, type(self))
         return result if out is None else _into((out,), result)
@@ -127,12 +141,18 @@ def is_float(value):
 
 
 def _terms(ufunc, method, inputs, kwargs):
-    """Sum of the absolute values that an operation adds up; None where it adds up nothing."""
+    """Size of the rounding errors of adding up, in roundoffs; None where nothing is added up."""
     if ufunc is np.matmul:
-        return np.matmul(np.abs(inputs[0]), np.abs(inputs[1]))
+        return np.matmul(np.abs(inputs[0]), np.abs(inputs[1])) * _growth(inputs[0].shape[-1])
     if ufunc is np.add and method in ("reduce", "accumulate"):
-        return getattr(np.add, method)(np.abs(inputs[0]), *inputs[1:], **kwargs)
+        terms = getattr(np.add, method)(np.abs(inputs[0]), *inputs[1:], **kwargs)
+        return terms * _growth(np.size(inputs[0]) / max(1, np.size(terms)))
     return None
+
+
+def _growth(count):
+    """How errors grow with the number of terms: like its root, divided by 4 as kernels add in 16 lanes or in pairs."""
+    return max(1.0, math.sqrt(count) / 4)
 
 
 def _noisy_again(result, kind):

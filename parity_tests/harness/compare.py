@@ -48,7 +48,9 @@ def compare(path, actual, expected, tolerance, largest=np.inf):
         ratio = np.where(judged & (a != e), np.abs(a - e) / tolerance, 0.0)
     ratio = np.where(np.isnan(ratio), np.inf, ratio)  # a budget that is NaN or 0 permits nothing
     at = np.unravel_index(np.argmax(ratio), ratio.shape)
-    return Worst(float(ratio[at]), f"{path}{list(map(int, at))}: {a[at]:.9g} instead of {e[at]:.9g} +- {tolerance[at]:.3g}")
+    return Worst(
+        float(ratio[at]), f"{path}{list(map(int, at))}: {a[at]:.9g} instead of {e[at]:.9g} +- {tolerance[at]:.3g}"
+    )
 
 
 def compare_exact(path, actual, expected):

@@ -1,7 +1,7 @@
-"""The Torch side under torch.compile: many components in one compilation, as compiling takes longer than all other tests.
+"""The Torch side under torch.compile: many components in one compilation, as compiling is slower than anything else.
 
-Shapes are fixed (a new shape would compile again), values are drawn. Without a C++ compiler the code generator can't run on
-CPUs; then the graphs are captured, differentiated and run as they are ("aot_eager").
+Shapes are fixed (a new shape would compile again), values are drawn. Without a C++ compiler the code generator can't
+run on CPUs; then the graphs are captured, differentiated and run as they are ("aot_eager").
 """
 
 import shutil
@@ -21,7 +21,11 @@ def backend(device="cpu"):
 
 def compilable(components):
     """Components that a compiler can take as they are, with a small fixed shape."""
-    return [component for component in components if component.compiles and "small" in component.shapes and not component.call]
+    return [
+        component
+        for component in components
+        if component.compiles and "small" in component.shapes and not component.call
+    ]
 
 
 def together(components):

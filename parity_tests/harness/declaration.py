@@ -1,7 +1,8 @@
 """What the harness has to be told about a component; everything it asserts follows from this.
 
-A component is a pair of functions with the same arguments. The NumPy one returns ``(value, vjp)`` when ``differentiable``
-names arguments, else its result alone; the Torch one returns the value and leaves the rest to autograd.
+A component is a pair of functions with the same arguments. The NumPy one returns ``(value, vjp)`` when
+``differentiable`` names arguments, else its result alone; the Torch one returns the value and leaves the rest to
+autograd.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
 """What fused kernels lose inside a larger component.
 
-A component declares the terms that its Torch kernel cancels or rounds where the plain reference does not (``cancellation``,
-``allowances``). Inside a block or a whole model these errors travel on through everything after them. So the noisy runs of
-a larger component add them where they arise: the reference's inner function is wrapped, and its results and gradients get
-one random error more.
+A component declares the terms that its Torch kernel cancels or rounds where the plain reference does not
+(``cancellation``, ``allowances``). Inside a block or a whole model these errors travel on through everything after
+them. So the noisy runs of a larger component add them where they arise: the reference's inner function is wrapped, and
+its results and gradients get one random error more.
 """
 
 import inspect
@@ -73,7 +73,9 @@ def _wrapped(component, dtype, rng):
     def noisy_function(*args, **kwargs):
         arguments = budget.plain(signature.bind(*args, **kwargs).arguments)
         value, vjp = function(*args, **kwargs)
-        value = _disturbed(value, lost_terms(component, arguments, np.zeros_like(budget.plain(value)), dtype).get("value"), rng)
+        value = _disturbed(
+            value, lost_terms(component, arguments, np.zeros_like(budget.plain(value)), dtype).get("value"), rng
+        )
 
         def noisy_vjp(dy):
             gradients, lost = vjp(dy), lost_terms(component, arguments, budget.plain(dy), dtype)

@@ -1,7 +1,7 @@
 """Planted bugs: the proof that the suite would notice.
 
-A mutant is the component's own source file with one text replaced, executed as a module of its own, so that closures and
-helpers are mutated with it and nothing else in the process is touched.
+A mutant is the component's own source file with one text replaced, executed as a module of its own, so that closures
+and helpers are mutated with it and nothing else in the process is touched.
 """
 
 import ast
@@ -31,8 +31,8 @@ def mutant(component, bug):
     found = source[start:end].count(bug.old)
     if found != bug.count:
         raise Stale(
-            f"planted bug {bug.name!r} of {component}: {bug.old!r} occurs {found} times in {module.__name__}.{name}, not "
-            f"{bug.count}; fit it to the source as it is now"
+            f"planted bug {bug.name!r} of {component}: {bug.old!r} occurs {found} times in "
+            f"{module.__name__}.{name}, not {bug.count}; fit it to the source as it is now"
         )
     changed = source[:start] + source[start:end].replace(bug.old, bug.new) + source[end:]
     copy = types.ModuleType(module.__name__)

@@ -1,0 +1,69 @@
+"""The README can't drift from the code: its commands run, its links lead somewhere, its table names what there is."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+import numpy_ref.__main__ as numpy_side
+import torch_impl.__main__ as torch_side
+from parity_tests.components import COMPONENTS
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+SIDES = {"numpy_ref": numpy_side.main, "torch_impl": torch_side.main}
+
+# What makes each command short, without changing what it does.
+SHORT = {
+    "train": "--layers 1 --width 16 --heads 2 --feed-forward 32 --context 32 --eval-tokens 512 --warmup 0",
+    "generate": "--tokens 8",
+    "chat": "--tokens 8",
+}
+
+
+def commands():
+    """Every ``python -m wing command ...`` of the README's shell blocks, in order."""
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("python -m "):
+                yield shlex.split(line, comments=True)[2:]
+
+
+def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
+    """All of them in one folder, one after the other, as a reader would; only sizes are reduced."""
+    shutil.copy(ROOT / "README.md", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", open("/dev/null"))
+    seen = set()
+    for wing, command, *arguments in commands():
+        if command == "train" and "--resume" not in arguments:
+            arguments = [*arguments, *SHORT["train"].split(), "--steps", "2"]
+        elif command == "train":
+            arguments = [*arguments, "--steps", "3"]
+        else:
+            arguments += SHORT.get(command, "").split()
+        assert SIDES[wing]([command, *arguments]) == 0, capsys.readouterr().err
+        seen.add(command)
+    assert seen == {"train", "generate", "eval", "inspect", "chat"}
+
+
+def test_the_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"\bmake ([a-z]+)\b", "\n".join(re.findall(r"`make [a-z]+|^make [a-z]+", README, re.MULTILINE)))):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"the README says make {target}"
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", README))))
+def test_links_lead_somewhere(link):
+    assert (ROOT / link).exists()
+
+
+def test_the_table_lists_every_component_and_its_planted_bugs():
+    rows = [line for line in README.splitlines() if line.startswith("| ") and ".py" in line]
+    for component in COMPONENTS:
+        file = component.module.replace(".", "/") + ".py"
+        row = [line for line in rows if f"`{file}`" in line]
+        assert len(row) == 1, f"the README's table has {len(row)} rows for {file}"
+        assert f"`{component.name}` {len(component.bugs)}" in re.split(r" \| |, ", row[0]), (component.name, row[0])
