@@ -8,7 +8,7 @@ STAMP   = $(VENV)/.ready
 TESTS = OMP_NUM_THREADS=1 $(RUN) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test parity bench nightly clean
+.PHONY: help setup demo test oracles parity bench nightly clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ demo: setup  ## train a small model on real text, sample from it, draw it, let N
 
 test: setup  ## every test
 	$(TESTS) -n 2 parity_tests
+
+oracles: setup  ## compare with transformers, tokenizers and tiktoken (installs the extra hf)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,hf]'
+	$(TESTS) -n 2 parity_tests/test_hf_oracles.py parity_tests/test_tokenizer_oracles.py
 
 parity: setup  ## prove the two sides equal: table and heat map in runs/parity/
 	OMP_NUM_THREADS=1 $(RUN) -m parity_tests

@@ -1,11 +1,12 @@
 """``python -m bench``: measure, append rows, write the report."""
 
 import argparse
+import dataclasses
 import sys
 import time
 from pathlib import Path
 
-from bench import environment, plan, rows
+from bench import environment, io, plan, rows
 from bench.runner import ROOT, Runner
 
 
@@ -24,8 +25,10 @@ def arguments(argv):
         "--batch", type=int, default=32, help="sequences in the showcase's cells; a quarter in the small model's"
     )
     parser.add_argument(
-        "--only", nargs="+", default=(), metavar="NAME", help="only these components, models or kinds of cells"
+        "--only", nargs="+", default=(), metavar="NAME", help="only these components, models, kinds, or kind/model"
     )
+    parser.add_argument("--checkpoint", metavar="DIR", help="a trained run for quality and speculation (none: train)")
+    parser.add_argument("--draft", metavar="DIR", help="a smaller trained run that guesses for speculation")
     parser.add_argument("--out", type=Path, help="folder of the results (default bench/results; quick: runs/bench)")
     parser.add_argument(
         "--report", type=Path, metavar="FOLDER", help="measure nothing; write the report of a device's folder"
@@ -58,12 +61,13 @@ def measure(options):
     runner = Runner(options.threads, options.rounds, options.device, say=lambda text: print(text, flush=True))
     folder = options.out / environment.slug(runner.stamp["environment"])
     path = folder / f"{time.strftime('%Y-%m-%d', time.gmtime())}-{runner.stamp['commit']}.jsonl"
-    groups = plan.groups(options.device, options.peers, options.quick, options.batch, options.only)
+    names = (field.name for field in dataclasses.fields(plan.Options))
+    groups = plan.groups(plan.Options(**{name: getattr(options, name) for name in names}))
     found = []
     for new in runner.run(groups):
         rows.append(path, new)
         found += new
-    problems = rows.problems(found)
+    problems = rows.problems(found) + io.problems(found)
     for problem in problems:
         print("problem:", problem, file=sys.stderr)
     return folder, not problems

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench import sides, work
-from numpy_ref.config import SampleConfig, TrainConfig, parameter_count, preset
+from bench import gate, sides, work
+from numpy_ref.config import SampleConfig, TrainConfig, parameter_count
+from numpy_ref.presets import preset
 
 PROMPT = 16  # tokens given before generation begins
 SLACK = 4  # of the parity gate: roundings of a whole model and its backward pass
@@ -31,17 +32,27 @@ def model_config(job, **changes):
     return replace(preset(shape["preset"])[0], dropout=0.0, context=shape["context"], **changes)
 
 
+def is_modern(job):
+    """Whether the preset is a Llama, which peers have too, but for the scale of the embedding."""
+    return preset(job["shape"]["preset"])[0].positions == "rope"
+
+
 def train_config(job):
     return TrainConfig(
-        steps=10_000, warmup=100, batch=job["shape"]["batch"], dtype=job["dtype"], device=job.get("device", "cpu")
+        steps=10_000,
+        warmup=100,
+        batch=job["shape"]["batch"],
+        dtype=job["dtype"],
+        device=job.get("device", "cpu"),
+        **job["shape"].get("settings", {}),
     )
 
 
-def initial_params(config):
-    """The same initial weights for everybody: the reference's, in float32."""
+def initial_params(config, folder=None):
+    """The same initial weights for everybody: the reference's, in float32. Kept in ``folder`` for other processes."""
     from numpy_ref.model.initialise import initialise
 
-    return initialise(config, 0, np.float32)
+    return gate.cached(folder, f"weights {config}", lambda: initialise(config, 0, np.float32))
 
 
 def tokens_and_targets(job):
@@ -96,11 +107,12 @@ class Training:
     """One step of this project's own training: forward, backward, clipping, AdamW."""
 
     def __init__(self, job):
-        self.job, self.config, self.train = job, model_config(job), train_config(job)
+        same = {"embedding_scale": 1.0} if is_modern(job) else {}
+        self.job, self.config, self.train = job, model_config(job, **same), train_config(job)
         self.reference_label = repr(self.config)
-        self.step = importlib.import_module(f"{_package(job)}.training.step")
+        self.step = importlib.import_module(f"{package(job)}.training.step")
         self.params, self.extra = _weights(job, self.config)
-        self.states = importlib.import_module(f"{_package(job)}.training.optimizer").init_states(
+        self.states = importlib.import_module(f"{package(job)}.training.optimizer").init_states(
             self.params, self.train
         )
         self.inputs, self.targets = (_tokens(job, x) for x in tokens_and_targets(job))
@@ -133,9 +145,9 @@ class Generation:
     def __init__(self, job):
         self.job, self.config = job, model_config(job)
         self.reference_label = repr((self.config, job["dtype"] == "float32"))
-        package = _package(job)
-        self.generate = importlib.import_module(f"{package}.inference.generate").generate
-        self.transformer = importlib.import_module(f"{package}.model.transformer").transformer
+        wing = package(job)
+        self.generate = importlib.import_module(f"{wing}.inference.generate").generate
+        self.transformer = importlib.import_module(f"{wing}.model.transformer").transformer
         self.params, _ = _weights(job, self.config)
         if job["implementation"] == "torch":
             self.params = {name: value.to(_dtype(job)) for name, value in self.params.items()}
@@ -168,7 +180,8 @@ def named(loss, grads):
     return {name.removeprefix("."): value for name, value in arrays.items()}
 
 
-def _package(job):
+def package(job):
+    """The wing of a job."""
     return {"numpy": "numpy_ref", "torch": "torch_impl"}[job["implementation"]]
 
 

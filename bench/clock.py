@@ -6,18 +6,19 @@ import statistics
 import time
 
 
-def timed(call, device="cpu", budget=0.5, least=5, most=200):
+def timed(call, device="cpu", budget=0.5, least=5, most=200, warm=True):
     """Seconds of each of ``least`` to ``most`` calls; stops after about ``budget`` seconds of calling.
 
     The first calls are thrown away until three in a row agree within 5 % (or a third of the budget has gone): caches,
-    thread pools and clocks have then settled. Garbage collection is off while the clock runs.
+    thread pools and clocks have then settled; not with ``warm`` off, for calls of seconds that have been made before.
+    Garbage collection is off while the clock runs.
     """
     once = _cuda_call if device == "cuda" else _cpu_call
     collecting = gc.isenabled()
     gc.disable()
     try:
         recent, spent = [], 0.0
-        while spent < budget / 3 and not _settled(recent):
+        while warm and spent < budget / 3 and not _settled(recent):
             recent.append(once(call))
             spent += recent[-1]
         seconds = []

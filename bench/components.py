@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from bench.work import DTYPE, MASTERS, Case, block_flops, model_flops, newton_schulz_flops, to_bfloat16
-from numpy_ref.config import TrainConfig, parameter_count, parameter_shapes, preset
+from numpy_ref.config import TrainConfig, parameter_count, parameter_shapes
+from numpy_ref.presets import preset
 
 
 def cases(name="showcase", batch=32):
@@ -97,7 +98,7 @@ def _networks(config, batch):
         return {name: draw((batch, heads, length, d // heads)) for name in ("query", "key", "value")} | {"causal": True}
 
     def all_heads(draw):
-        return {"x": x(draw), "params": _params(draw, config, "blocks.0.attention."), "heads": heads}
+        return {"x": x(draw), "params": _params(draw, config, "blocks.0.attention."), "config": config}
 
     def hidden(draw):
         return {"x": x(draw), "params": _params(draw, config, "blocks.0.feed_forward.")}
@@ -117,7 +118,7 @@ def _networks(config, batch):
             module + "scaled_dot_product_attention", attend, attention, ("query", "key", "value"), 2.5 * attention
         ),
         "multi_head_attention": Case(
-            module + "multi_head_attention", all_heads, attention + projections, both, 2.5 * attention + 2 * projections
+            "model.multi_head_attention.multi_head_attention", all_heads, attention + projections, both, 2.5 * attention + 2 * projections
         ),
         "feed_forward": Case("model.feed_forward.feed_forward", hidden, network, both, 2 * network, slack=2),
         "block": Case("model.block.block", one_block, block, both, 2 * block + 0.5 * attention, slack=2),

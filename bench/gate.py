@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11, "int64": 0.0}
+ROUNDOFF |= {"int8": 2.0**-8, "int4": 2.0**-8}  # quantised weights, computed with in bfloat16
 NORM, LARGEST = 16, 64
 
 

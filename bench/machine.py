@@ -1,4 +1,4 @@
-"""The machine's own limits, measured in the same run: how fast it multiplies matrices and copies memory."""
+"""The machine's own limits, measured in the same run: how fast it multiplies matrices, copies memory and reads it."""
 
 import statistics
 
@@ -14,7 +14,8 @@ def measure(job):
         size = job["shape"]["size"]
         call = _numpy_product(size) if job["implementation"] == "numpy" else _torch_product(size, job["dtype"], device)
         return {"forward": {"value": 2 * size**3 / _median(call, device, budget)}}
-    return {str(size): {"value": size / _median(_copy(size, device), device, budget)} for size in COPIES}
+    stream = {"copy": _copy, "read": _read}[job["name"]]
+    return {str(size): {"value": size / _median(stream(size, device), device, budget)} for size in COPIES}
 
 
 def _median(call, device, budget):
@@ -44,3 +45,11 @@ def _copy(size, device):
     source = torch.ones(size // 8, device=device)
     target = torch.zeros_like(source)
     return lambda: target.copy_(source)
+
+
+def _read(size, device):
+    """A sum over ``size`` bytes, which only reads: what a product of a matrix with one row does to memory."""
+    import torch
+
+    source = torch.ones(size // 4, device=device)
+    return source.sum

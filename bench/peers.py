@@ -19,9 +19,12 @@ from numpy_ref.config import parameter_count
 
 
 def make(job):
-    """The candidate of a peer's job."""
+    """The candidate of a peer's job: Llama where the preset has rotary positions, else GPT-2."""
     kind = {"training": Training, "generation": Generation}[job["kind"]]
-    return kind(job, *{"hf": hugging_face, "litgpt": litgpt, "plain": plain}[job["implementation"]](job))
+    builders = {"hf": hugging_face, "litgpt": litgpt, "plain": plain}
+    if candidates.is_modern(job):
+        from bench.llama_peers import BUILDERS as builders
+    return kind(job, *builders[job["implementation"]](job))
 
 
 def hugging_face(job):
@@ -140,9 +143,8 @@ class Peer:
     def __init__(self, job, model, config, theirs, version):
         self.job, self.config, self.theirs, self.device = job, config, theirs, job.get("device", "cpu")
         self.dtype = getattr(torch, job["dtype"])
-        weights = {
-            name: torch.from_numpy(value.copy()) for name, value in theirs(candidates.initial_params(config)).items()
-        }
+        params = theirs(candidates.initial_params(config, job.get("cache")))
+        weights = {name: torch.from_numpy(value.copy()) for name, value in params.items()}
         model.load_state_dict(weights)
         self.model = model.to(self.device)
         self.notes = {"parameters": parameter_count(config), "version": version}

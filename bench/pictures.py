@@ -2,9 +2,10 @@
 
 import math
 
-from bench import rows
+from bench import kinds, rows
 
 COLOURS = {("numpy", "float32"): "#d9822b", ("torch", "float32"): "#5b8fd6", ("torch", "bfloat16"): "#1f4e9c"}
+COLOURS |= {("torch", "int8"): "#3fa796", ("torch", "int4"): "#176b5f"}
 PEER = {"float32": "#b9bec7", "bfloat16": "#868d99"}
 INK, FAINT = "#2b2f36", "#e6e8ec"
 
@@ -37,6 +38,7 @@ def draw(folder, found):
             ("generation.png", lambda: _speeds(measured, "generation")),
             ("components.png", lambda: _components(measured)),
             ("roofline.png", lambda: _roofline(measured)),
+            *((name, lambda p=p: p(measured)) for m in kinds.modules() for name, p in m.PICTURES.items()),
         ):
             figure = picture()
             if figure:
@@ -45,7 +47,7 @@ def draw(folder, found):
     return made
 
 
-def _figure(width, height, **more):
+def figure_with_panels(width, height, **more):
     """Without pyplot: no global state, nothing to close."""
     from matplotlib.figure import Figure
 
@@ -54,43 +56,23 @@ def _figure(width, height, **more):
 
 
 def _speeds(measured, kind):
-    """Tokens a second, one panel a model, the fastest on top."""
-    from bench.report import label
-
+    """Tokens a second, one panel a model, two in a row, the fastest on top."""
     groups = {}
     for row in measured:
         if row["kind"] == kind:
             groups.setdefault(row["name"], []).append(row)
     if not groups:
         return None
-    tallest = max(map(len, groups.values()))
-    figure, panels = _figure(5.2 * len(groups) + 1, 0.28 * tallest + 1.1, ncols=len(groups), squeeze=False)
-    for axes, (name, group) in zip(panels[0], groups.items()):
+    columns, lines = min(2, len(groups)), -(-len(groups) // 2)
+    heights = [0.28 * max(map(len, list(groups.values())[2 * line : 2 * line + 2])) + 1.1 for line in range(lines)]
+    figure, panels = figure_with_panels(
+        5.2 * columns + 1, sum(heights), nrows=lines, ncols=columns, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    for axes in panels.flat[len(groups) :]:
+        axes.set_axis_off()
+    for axes, (name, group) in zip(panels.flat, groups.items()):
         group.sort(key=lambda row: row["tokens_per_second"])
-        for place, row in enumerate(group):
-            q = row["seconds"]
-            speed, low, high = row["tokens_per_second"], row["tokens"] / q["high"], row["tokens"] / q["low"]
-            colour = COLOURS.get((row["implementation"], row["dtype"])) or PEER[row["dtype"]]
-            axes.barh(
-                place,
-                speed,
-                color=colour,
-                height=0.72,
-                hatch="///" if row["compiled"] else None,
-                edgecolor="white",
-                linewidth=0,
-            )
-            axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
-            axes.annotate(
-                f"{speed:,.0f}",
-                (max(speed, high), place),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-            )
-        axes.set_yticks(range(len(group)), [label(row) for row in group])
-        axes.set_xlim(0, 1.16 * max(row["tokens_per_second"] for row in group))
+        speed_bars(axes, group)
         axes.set_xlabel("tokens a second (median; line: quartiles)")
         axes.set_title(f"{name}: {kind}", loc="left")
         axes.grid(axis="x")
@@ -98,9 +80,39 @@ def _speeds(measured, kind):
     return figure
 
 
+def speed_bars(axes, group):
+    """Tokens a second of each row as a bar with its quartiles, the first at the bottom."""
+    from bench.report_parts import label
+
+    for place, row in enumerate(group):
+        q = row["seconds"]
+        speed, low, high = row["tokens_per_second"], row["tokens"] / q["high"], row["tokens"] / q["low"]
+        axes.barh(
+            place,
+            speed,
+            color=COLOURS.get((row["implementation"], row["dtype"])) or PEER[row["dtype"]],
+            height=0.72,
+            hatch="///" if row["compiled"] else None,
+            edgecolor="white",
+            linewidth=0,
+        )
+        axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
+        axes.annotate(
+            f"{speed:,.0f}",
+            (max(speed, high), place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
+    axes.set_yticks(range(len(group)), [label(row) for row in group])
+    axes.set_xlim(0, 1.16 * max(max(row["tokens_per_second"], row["tokens"] / row["seconds"]["low"]) for row in group))
+
+
 def _components(measured):
     """How many times faster Torch is than NumPy, forward and backward together, on a logarithmic axis."""
-    from bench.report import by_side, factor
+    from bench.report import by_side
+    from bench.report_parts import factor
 
     bars = []
     for name in dict.fromkeys(row["name"] for row in measured if row["kind"] == "component"):
@@ -116,7 +128,7 @@ def _components(measured):
     if not bars:
         return None
     bars.sort(key=lambda bar: max(q[1] for q in bar[1].values()) if bar[1] else 0)
-    figure, axes = _figure(7.4, 0.34 * len(bars) + 1.2)
+    figure, axes = figure_with_panels(7.4, 0.34 * len(bars) + 1.2)
     for place, (_, speeds) in enumerate(bars):
         offsets = (0.19, -0.19) if len(speeds) == 2 else (0,)
         for offset, (side, (low, middle, high)) in zip(offsets, sorted(speeds.items())):
@@ -157,7 +169,7 @@ def _powers(axes, values):
 
 def _roofline(measured):
     """Operations a second over operations a byte, under the limits that this machine showed."""
-    from bench.report import select
+    from bench.report_parts import select
 
     limits = [row for row in measured if row["kind"] == "machine"]
     peaks = rows.peaks(limits) if limits else None
@@ -168,7 +180,7 @@ def _roofline(measured):
     ]
     if not (peaks and points):
         return None
-    figure, axes = _figure(7.6, 5.0)
+    figure, axes = figure_with_panels(7.6, 5.0)
     intensities = [row["flops"] / row["bytes"] for row in points]
     span = (
         min(intensities) / 3,

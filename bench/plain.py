@@ -1,4 +1,4 @@
-"""A decoder as most PyTorch code writes it: modules, fused attention, nothing else. The baseline of training."""
+"""Decoders as most PyTorch code writes them: modules, fused attention, nothing else. The baselines of training."""
 
 import torch
 import torch.nn.functional as F
@@ -61,4 +61,73 @@ class Plain(nn.Module):
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         for block in self.blocks:
             x = block(x)
+        return self.output(self.final_norm(x))
+
+
+class LlamaAttention(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.heads, self.shared, self.features = config.heads, config.key_value_heads, config.head_features
+        outputs = (self.heads + 2 * self.shared) * self.features
+        self.query_key_value = nn.Linear(config.width, outputs, bias=False)
+        self.output = nn.Linear(self.heads * self.features, config.width, bias=False)
+
+    def forward(self, x, cos, sin):
+        batch, length, _ = x.shape
+        heads = self.query_key_value(x).view(batch, length, -1, self.features).transpose(1, 2)
+        query, key, value = heads.split((self.heads, self.shared, self.shared), dim=1)
+        query, key = (part * cos + _half_turned(part) * sin for part in (query, key))
+        query, key = query.to(value.dtype), key.to(value.dtype)
+        y = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+        return self.output(y.transpose(1, 2).reshape(batch, length, -1))
+
+
+def _half_turned(x):
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((-b, a), dim=-1)
+
+
+class GatedFeedForward(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.gate_up = nn.Linear(config.width, 2 * config.feed_forward, bias=False)
+        self.down = nn.Linear(config.feed_forward, config.width, bias=False)
+
+    def forward(self, x):
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class LlamaBlock(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.attention = LlamaAttention(config)
+        self.feed_forward_norm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.feed_forward = GatedFeedForward(config)
+
+    def forward(self, x, cos, sin):
+        x = x + self.attention(self.attention_norm(x), cos, sin)
+        return x + self.feed_forward(self.feed_forward_norm(x))
+
+
+class PlainLlama(nn.Module):
+    """Tokens (B, T) to logits (B, T, V); RMS norm, RoPE, grouped queries, SwiGLU, untied head."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.width)
+        self.blocks = nn.ModuleList(LlamaBlock(config) for _ in range(config.layers))
+        self.final_norm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.output = nn.Linear(config.width, config.vocab_size, bias=False)
+        pairs = torch.arange(0, config.head_features, 2, dtype=torch.float64) / config.head_features
+        angle = torch.arange(config.context)[:, None] * config.rope_base**-pairs
+        angle = torch.cat((angle, angle), dim=-1)
+        self.register_buffer("cos", angle.cos().float(), persistent=False)
+        self.register_buffer("sin", angle.sin().float(), persistent=False)
+
+    def forward(self, tokens):
+        x, length = self.token_embedding(tokens), tokens.shape[1]
+        for block in self.blocks:
+            x = block(x, self.cos[:length], self.sin[:length])
         return self.output(self.final_norm(x))

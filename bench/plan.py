@@ -1,25 +1,48 @@
 """What is measured: groups of jobs. The jobs of a group take turns, round after round, so that they can be compared."""
 
-from bench import components, machine, work
-from numpy_ref.config import preset
+from dataclasses import dataclass
+
+from bench import components, kinds, machine, work
+from numpy_ref.presets import preset
 
 PEERS = ("hf", "litgpt", "plain")
 
 
-def groups(device="cpu", peers=False, quick=False, batch=32, only=()):
-    """Lists of jobs. ``only`` keeps the groups whose name or kind it mentions; limits and controls are always there."""
-    if quick:
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for. ``checkpoint`` and ``draft``: trained runs, for what needs a trained model."""
+
+    device: str = "cpu"
+    peers: bool = False
+    quick: bool = False
+    batch: int = 32
+    only: tuple = ()
+    checkpoint: str | None = None
+    draft: str | None = None
+
+
+def groups(options=Options()):
+    """Lists of jobs. ``only`` keeps the groups with that name, kind, or kind/name; limits and controls stay."""
+    device, peers, batch = options.device, options.peers, options.batch
+    if options.quick:
         found = _quick(device)
     else:
         found = [training("showcase", batch, device, peers), training("small", max(1, batch // 4), device, peers)]
         found += [generation("showcase", 100, device, peers)]
         found += [component(name, "showcase", batch, device) for name in components.cases("showcase", batch)]
-    kept = [group for group in found if not only or {group[0]["name"], group[0]["kind"]} & set(only)]
-    found = [controls(), limits(device, 256 if quick else None), *kept]
-    return [[job | {"budget": 0.05} for job in group] for group in found] if quick else found
+        found += modern_training(batch, device, peers)
+    found += [group for module in kinds.modules() for group in module.groups(options)]
+    kept = [group for group in found if not options.only or _labels(group) & set(options.only)]
+    found = [controls(), limits(device, 256 if options.quick else None), *kept]
+    return [[job | {"budget": 0.05} for job in group] for group in found] if options.quick else found
 
 
-def _job(kind, name, implementation, dtype, device, modes, allocator="tuned", compiled=False, **shape):
+def _labels(group):
+    name, kind = group[0]["name"], group[0]["kind"]
+    return {name, kind, f"{kind}/{name}"}
+
+
+def job(kind, name, implementation, dtype, device, modes, allocator="tuned", compiled=False, **shape):
     return {
         "kind": kind,
         "name": name,
@@ -36,7 +59,7 @@ def _job(kind, name, implementation, dtype, device, modes, allocator="tuned", co
 def controls():
     """A candidate that sleeps, one that sleeps twice as long, and one whose result is wrong by a thousandth."""
     return [
-        _job("control", "control", name, "float32", "cpu", ["forward"], "default")
+        job("control", "control", name, "float32", "cpu", ["forward"], "default")
         for name in ("known", "twice", "wrong")
     ]
 
@@ -45,20 +68,23 @@ def limits(device, size=None):
     """Matrix products and copies: what everything else is held against."""
     size = size or (1536 if device == "cpu" else 8192)
     products = [
-        _job("machine", "matmul", "torch", dtype, device, ["forward"], size=size) for dtype in ("float32", "bfloat16")
+        job("machine", "matmul", "torch", dtype, device, ["forward"], size=size) for dtype in ("float32", "bfloat16")
     ]
     products.append(
-        _job("machine", "matmul", "numpy", "float32", "cpu", ["forward"], size=size) if device == "cpu" else None
+        job("machine", "matmul", "numpy", "float32", "cpu", ["forward"], size=size) if device == "cpu" else None
     )
-    copies = _job("machine", "copy", "torch", "float32", device, [str(size) for size in machine.COPIES])
-    return [*filter(None, products), copies]
+    streams = [
+        job("machine", name, "torch", "float32", device, [str(size) for size in machine.COPIES])
+        for name in ("copy", "read")
+    ]
+    return [*filter(None, products), *streams]
 
 
 def component(name, preset_name, batch, device):
     """A component in NumPy and, in each number format it has, in Torch."""
     case = components.cases(preset_name, batch)[name]
     sides = [("numpy", case.dtypes[0], "cpu"), *(("torch", dtype, device) for dtype in case.dtypes)]
-    return [_job("component", name, *side, case.modes, preset=preset_name, batch=batch) for side in sides]
+    return [job("component", name, *side, case.modes, preset=preset_name, batch=batch) for side in sides]
 
 
 def training(name, batch, device, peers):
@@ -67,7 +93,7 @@ def training(name, batch, device, peers):
     kinds = [(dtype, compiled) for compiled in (False, True) for dtype in work.FLOATS]
 
     def step(implementation, dtype, compiled=False, allocator="tuned", on=device):
-        return _job("training", name, implementation, dtype, on, ["step"], allocator, compiled, **shape)
+        return job("training", name, implementation, dtype, on, ["step"], allocator, compiled, **shape)
 
     found = [step("numpy", "float32", on="cpu"), *(step("torch", *kind) for kind in kinds)]
     if peers:
@@ -77,11 +103,29 @@ def training(name, batch, device, peers):
     return found
 
 
+def modern_training(batch, device, peers):
+    """The same of the modern block at two sizes, and on CUDA at 124M: fewer cells, for they are larger."""
+    found = [("llama-1m", batch), ("llama-10m", max(1, batch // 8))]
+    if device == "cuda":
+        found.append(("llama-124m", max(1, batch // 4)))
+    left_out = {("litgpt", True), ("plain", True)}
+    return [
+        [
+            one
+            for one in training(name, rows, device, peers)
+            if (one["implementation"], one["compiled"]) not in left_out
+            and (one["implementation"] != "plain" or one["allocator"] == "default")
+            and (one["implementation"] != "numpy" or name == "llama-1m")
+        ]
+        for name, rows in found
+    ]
+
+
 def generation(name, tokens, device, peers):
     """Greedy text, one row, in both wings and by transformers."""
 
     def text(implementation, dtype, allocator="tuned", on=device):
-        return _job(
+        return job(
             "generation",
             name,
             implementation,

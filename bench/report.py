@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from bench import pictures, rows
-
-NAMES = {"numpy": "NumPy", "torch": "Torch", "hf": "Hugging Face GPT-2", "litgpt": "litgpt", "plain": "plain PyTorch"}
-OURS = ("numpy", "torch")
+from bench import kinds, pictures, rows
+from bench.report_parts import NAMES, compared, factor, label, memory, milliseconds, select, size, table
 
 HOW_TO_READ = """\
 Every cell ran in processes of its own, the candidates of a table taking turns. Times are medians of the processes'
@@ -25,8 +23,8 @@ def write(folder):
     files = sorted(folder.glob("*.jsonl"), key=lambda path: (path.name[:10], path.stat().st_mtime))
     if not files:
         raise FileNotFoundError(f"{folder} has no .jsonl file; measure first: python -m bench")
-    newest = latest(rows.read(files[-1:]))
     history = rows.read(files)
+    newest = with_limits(latest(history), history)
     drawn = pictures.draw(folder, newest)
     text = "\n\n".join(
         filter(
@@ -36,6 +34,7 @@ def write(folder):
                 instrument(newest),
                 *whole(newest, "training", drawn),
                 *whole(newest, "generation", drawn),
+                *(text for module in kinds.modules() for text in module.sections(newest, drawn)),
                 components(newest, drawn),
                 details(newest),
                 refused(newest),
@@ -59,19 +58,14 @@ def latest(found):
     return [row for group in newest.values() for row in group]
 
 
-def select(found, **wanted):
-    """Rows that were measured and have these values."""
-    return [
-        row for row in found if row["status"] == "ok" and all(row.get(key) == value for key, value in wanted.items())
-    ]
-
-
-def table(titles, lines):
-    """A Markdown table; columns after the first are aligned right."""
-    if not lines:
-        return ""
-    rule = ["---", *["---:"] * (len(titles) - 1)]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in [titles, rule, *lines])
+def with_limits(newest, history):
+    """The rows with the machine's limits that their own run measured, as ``limits`` (None: it measured none)."""
+    machine = {}
+    for row in history:
+        if row["kind"] == "machine":
+            machine.setdefault(row["run"], []).append(row)
+    limits = {run: rows.peaks(found) for run, found in machine.items()}
+    return [row | {"limits": limits.get(row["run"])} for row in newest]
 
 
 def heading(found):
@@ -100,10 +94,11 @@ def instrument(found):
         )
         for row in select(found, name="matmul")
     ]
-    lines += [
-        (f"copy that moves {size(int(row['mode']))}", f"{row['value'] / 1e9:,.1f} GB/s")
-        for row in select(found, name="copy")
-    ]
+    for name, words in (("copy", "copy that moves"), ("read", "sum that reads")):
+        lines += [
+            (f"{words} {size(int(row['mode']))}", f"{row['value'] / 1e9:,.1f} GB/s")
+            for row in select(found, kind="machine", name=name)
+        ]
     control = {row["implementation"]: row for row in found if row["kind"] == "control"}
     text = "## The machine and the instrument\n\n" + table(("limit", "measured"), lines)
     if {"known", "twice", "wrong"} <= set(control):
@@ -114,24 +109,6 @@ def instrument(found):
             f"a planted result that is wrong by a thousandth {verdict}."
         )
     return text
-
-
-def size(number):
-    """Bytes in words."""
-    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if abs(number) >= scale:
-            return f"{number / scale:.{0 if number >= 10 * scale else 1}f} {unit}"
-    return f"{number:.0f} B"
-
-
-def label(row, allocator=True):
-    """Who, in which format, how: "Torch bfloat16 compiled"."""
-    words = [NAMES.get(row["implementation"], row["implementation"]), row["dtype"]]
-    if row["implementation"] != "numpy":
-        words.append("compiled" if row["compiled"] else "eager")
-    if row["implementation"] not in OURS and row["allocator"] == "tuned" and allocator:
-        words.append("(our allocator)")
-    return " ".join(words)
 
 
 def whole(found, kind, drawn):
@@ -167,29 +144,22 @@ def whole(found, kind, drawn):
 
 def verdicts(measured):
     """The ratios that matter, each of two candidates that took turns in one run."""
-    lines = []
-
-    def compare(words, ours, theirs):
-        if ours and theirs and ours["run"] == theirs["run"]:
-            low, middle, high = rows.ratio(theirs, ours)
-            ratio = f"**{middle:.2f}** [{low:.2f}, {high:.2f}]"
-            lines.append(f"- {words}: {label(ours)} does {ratio} times the tokens/s of {label(theirs)}.")
 
     def best(*implementations, **wanted):
         return next((row for row in select(measured, **wanted) if row["implementation"] in implementations), None)
 
     ours, peers = best("torch"), ("hf", "litgpt", "plain")
-    compare("Best against the best peer", ours, best(*peers, allocator="default"))
-    compare("The same, a peer with our allocator settings", ours, best(*peers, allocator="tuned"))
+    lines = [
+        compared("Best against the best peer", ours, best(*peers, allocator="default")),
+        compared("The same, a peer with our allocator settings", ours, best(*peers, allocator="tuned")),
+    ]
     if best(*peers, allocator="default") is not best("hf"):
-        compare("Best against Hugging Face", ours, best("hf"))
-    compare("NumPy against eager float32 Torch", best("numpy"), best("torch", dtype="float32", compiled=False))
-    compare("Best against NumPy", ours, best("numpy"))
-    return "\n".join(lines)
-
-
-def memory(row):
-    return size(row["memory"]) if row.get("memory") is not None else "-"
+        lines.append(compared("Best against Hugging Face", ours, best("hf")))
+    lines += [
+        compared("NumPy against eager float32 Torch", best("numpy"), best("torch", dtype="float32", compiled=False)),
+        compared("Best against NumPy", ours, best("numpy")),
+    ]
+    return "\n".join(filter(None, lines))
 
 
 def share(row):
@@ -231,17 +201,8 @@ def by_side(found, name, mode):
     return {row["implementation"] + (" bfloat16" if row["dtype"] == "bfloat16" else ""): row for row in measured}
 
 
-def milliseconds(row):
-    return f"{1e3 * row['seconds']['median']:.3g}" if row else ""
-
-
 def times(reference, row):
     return factor(rows.ratio(reference, row)[1]) if reference and row and reference["run"] == row["run"] else ""
-
-
-def factor(number):
-    """Three figures at most: 0.42, 3.1, 70."""
-    return f"{number:.{2 if number < 2 else 1 if number < 20 else 0}f}"
 
 
 def details(found):

@@ -43,6 +43,10 @@ def _row(mode, answers):
     parts = [answer["modes"][mode] for answer in answers]
     row = {"mode": mode, "status": "ok", "parity": _worst([answer["parity"] for answer in answers])}
     row |= {key: parts[0][key] for key in ("flops", "bytes", "tokens") if key in parts[0]}
+    if "figures" in parts[0]:  # whatever else a kind reports
+        row["figures"] = {
+            name: statistics.median(part["figures"][name] for part in parts) for name in parts[0]["figures"]
+        }
     if "seconds" in parts[0]:
         medians = [part["seconds"]["median"] for part in parts]
         low, middle, high = quartiles(medians)
@@ -106,7 +110,8 @@ def roofline(row, peaks):
     ``bytes`` is the traffic nobody can avoid: every argument read once, every result written once. The copy rate is
     the one measured for a buffer of that size, since small work lives in a cache.
     """
-    rate = peaks["matmul"].get(row["dtype"]) or peaks["matmul"]["float32"]
+    computing = {"int8": "bfloat16", "int4": "bfloat16"}.get(row["dtype"], row["dtype"])  # quantised: weights only
+    rate = peaks["matmul"].get(computing) or peaks["matmul"]["float32"]
     compute = row.get("flops", 0) / rate
     traffic = row.get("bytes", 0) / bandwidth(peaks["copy"], row.get("bytes", 0))
     least = max(compute, traffic)
@@ -118,13 +123,15 @@ def roofline(row, peaks):
 
 
 def peaks(rows):
-    """{"matmul": {number format: operations a second}, "copy": {bytes: bytes a second}} from the machine's rows."""
+    """{"matmul": {number format: operations a second}, "copy" and "read": {bytes: bytes a second}} of the machine."""
     good = [row for row in rows if row["status"] == "ok"]
     products = {}
     for row in (row for row in good if row["name"] == "matmul"):
         products[row["dtype"]] = max(row["value"], products.get(row["dtype"], 0))
-    copies = {int(row["mode"]): row["value"] for row in good if row["name"] == "copy"}
-    return {"matmul": products, "copy": copies} if products.get("float32") and copies else None
+    copies, reads = (
+        {int(row["mode"]): row["value"] for row in good if row["name"] == name} for name in ("copy", "read")
+    )
+    return {"matmul": products, "copy": copies, "read": reads} if products.get("float32") and copies else None
 
 
 def bandwidth(copies, size):

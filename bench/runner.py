@@ -89,8 +89,10 @@ def line(row):
     what = f"{row['name']:<30} {row['implementation']:<7} {row['dtype']:<9} {how:<8} {row['mode']:<9}"
     if row["status"] != "ok":
         return f"{what} {row['status']}: {row['reason']}"
-    if "value" in row:
+    if row["kind"] == "machine":
         return f"{what} {row['value'] / 1e9:8.1f} G/s"
+    if "value" in row:
+        return f"{what} {row['value']:10.4g}"
     spread = (row["seconds"]["high"] - row["seconds"]["low"]) / row["seconds"]["median"]
     text = f"{what} {1e3 * row['seconds']['median']:10.3f} ms  spread {spread:4.0%}"
     if "tokens_per_second" in row:

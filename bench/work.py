@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from numpy_ref.config import GATED
+
 DTYPE = object()  # among arguments: "the number format of this cell"
 FLOATS = ("float32", "bfloat16")
 MASTERS = ("float32",)  # optimiser steps and sampling work on float32 weights and logits
@@ -64,10 +66,13 @@ def block_flops(config, batch, length):
     """Forward operations in the matrix products of one block: (attention, its projections, feed-forward).
 
     Causal attention has T (T + 1) / 2 visible pairs, two products of d features each. Its backward is 2.5 times the
-    forward: four products, and the scores once more; the backward of a linear map is twice its forward.
+    forward: four products, and the scores once more; the backward of a linear map is twice its forward. Key heads that
+    are shared are projected once; a gated network has three matrices.
     """
-    rows, d = batch * length, config.width
-    return 2 * rows * d * (length + 1), 8 * rows * d * d, 4 * rows * d * config.feed_forward
+    rows, d, inner = batch * length, config.width, config.heads * config.head_features
+    projected = 2 * inner + 2 * config.key_value_heads * config.head_features
+    matrices = 3 if config.activation in GATED else 2
+    return 2 * rows * inner * (length + 1), 2 * rows * d * projected, 2 * matrices * rows * d * config.feed_forward
 
 
 def model_flops(config, batch, length):

@@ -39,7 +39,14 @@ def measure(job):
         "control": control,
         "environment": environment,
     }
-    return kinds[job["kind"]](job)
+    return kinds.get(job["kind"], kinds_of_their_own)(job)
+
+
+def kinds_of_their_own(job):
+    """The kinds of `kinds`, each measured by its own module."""
+    from bench import kinds
+
+    return kinds.measure(job)
 
 
 def component(job, cases=None):
@@ -64,7 +71,7 @@ def component(job, cases=None):
         if mode == "backward":
             side.forward()  # one graph, gone backward through again and again
         memory = clock.peak_memory(call, device)
-        modes[mode] = {"flops": flops[mode], "bytes": side.traffic(mode), "memory": memory} | _time(job, call)
+        modes[mode] = {"flops": flops[mode], "bytes": side.traffic(mode), "memory": memory} | timing(job, call)
     return {"modes": modes, "parity": parity}
 
 
@@ -83,7 +90,7 @@ def whole(job):
     device = job.get("device", "cpu")
     memory = clock.peak_memory(candidate.call, device)
     mode = {"flops": candidate.flops, "bytes": candidate.bytes, "tokens": candidate.tokens, "memory": memory}
-    mode |= _time(job, candidate.call, budget=job.get("budget", 4.0), least=3)
+    mode |= timing(job, candidate.call, budget=job.get("budget", 4.0), least=3)
     return {"modes": {job["modes"][0]: mode}, "parity": parity, "first_call_seconds": first, "notes": candidate.notes}
 
 
@@ -102,7 +109,7 @@ def control(job):
     actual = {"y": wanted["y"] * (1.001 if job["implementation"] == "wrong" else 1.0)}
     parity = gate.compare(actual, wanted, job["dtype"])
     pause = {"known": 0.005, "twice": 0.010}[job["implementation"]]
-    return {"modes": {"forward": _time(job, lambda: time.sleep(pause))}, "parity": parity}
+    return {"modes": {"forward": timing(job, lambda: time.sleep(pause))}, "parity": parity}
 
 
 def environment(job):
@@ -111,7 +118,7 @@ def environment(job):
     return {"modes": {}, "parity": None, "environment": describe(job.get("device", "cpu"))}
 
 
-def _time(job, call, budget=0.25, least=5):
+def timing(job, call, budget=0.25, least=5):
     budget, least = job.get("budget", budget), job.get("least", least)
     seconds = clock.timed(call, job.get("device", "cpu"), budget, least)
     return {"seconds": clock.summary(seconds)}

@@ -3,23 +3,36 @@
 import sys
 
 from numpy_ref import cli
-from numpy_ref.device import choose_device, choose_dtype
+from numpy_ref.device import choose_device, choose_dtype, product_speed
+from numpy_ref.inference.attention_maps import attention_maps
 from numpy_ref.inference.generate import generate
+from numpy_ref.inference.speculative import speculative_generate
+from numpy_ref.model.quantization import quantize_params
+from numpy_ref.processes import alone
+from numpy_ref.tokenizers import bpe
 from numpy_ref.tokenizers.byte import Decoder, encode
-from numpy_ref.training.checkpoint import load
+from numpy_ref.training.checkpoint import load, save
 from numpy_ref.training.evaluate import evaluate
 from numpy_ref.training.loop import train
 
 WING = cli.Wing(
     name="numpy_ref",
     train=train,
+    processes=alone,
     choose_device=choose_device,
     choose_dtype=choose_dtype,
+    product_speed=product_speed,
     load=load,
+    save=save,
     evaluate=evaluate,
     generate=generate,
+    speculate=speculative_generate,
+    attention_maps=attention_maps,
+    quantize_params=quantize_params,
     encode=encode,
     decoder=Decoder,
+    bpe=bpe.BPE,
+    train_bpe=bpe.train,
 )
 
 

@@ -5,15 +5,20 @@
 """
 
 import argparse
+import contextlib
 import difflib
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
-from numpy_ref import commands, memory
-from numpy_ref.config import PRESETS, ModelConfig, SampleConfig, TrainConfig
-from numpy_ref.errors import UserError
+from numpy_ref import commands, memory, run_plots, tokenizer_commands
+from numpy_ref.chat import chat as chat_command
+from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig
+from numpy_ref.errors import RunWarning, UserError
+from numpy_ref.presets import PRESETS
 
 DEFINITION = "text in, text out: the wings compute"
 
@@ -24,25 +29,37 @@ class Wing:
 
     name: str
     train: Callable  # training/loop.py
+    processes: Callable  # processes.py, training/distributed.py
     choose_device: Callable  # device.py
     choose_dtype: Callable  # device.py
+    product_speed: Callable  # device.py
     load: Callable  # training/checkpoint.py
+    save: Callable  # training/checkpoint.py
     evaluate: Callable  # training/evaluate.py
     generate: Callable  # inference/generate.py
+    speculate: Callable  # inference/speculative.py
+    attention_maps: Callable  # inference/attention_maps.py
+    quantize_params: Callable  # model/quantization.py
     encode: Callable  # tokenizers/byte.py
     decoder: Callable  # tokenizers/byte.py: Decoder
-    chats: bool = False
+    bpe: Callable  # tokenizers/bpe.py: BPE
+    train_bpe: Callable  # tokenizers/bpe.py: train
+    encode_all: Callable | None = None  # encodes an iterable of texts, where that is not one after the other
+    vocabulary: Any = None  # of a BPE tokenizer, whose methods are then in encode, encode_all and decoder
 
 
 def main(wing, argv=None):
-    """Run a command; returns the exit status: 0 done, 2 wrong input, 130 stopped by Ctrl-C."""
+    """Run a command; returns the exit status: 0 done, 2 wrong input, 130 stopped by Ctrl-C, 143 by SIGTERM."""
     memory.keep_memory()
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # any byte may be typed, any character generated
             stream.reconfigure(errors="surrogateescape" if stream is sys.stdin else "replace")
     try:
-        options = parse(wing, sys.argv[1:] if argv is None else argv)
-        status = options.run(wing, options)
+        with warnings_in_a_line():
+            options = parse(wing, sys.argv[1:] if argv is None else argv)
+            if hasattr(options, "checkpoint"):
+                wing = tokenizer_commands.speaking(wing, options.checkpoint)
+            status = options.run(wing, options)
         sys.stdout.flush()
         return status or 0
     except UserError as error:
@@ -59,6 +76,23 @@ def main(wing, argv=None):
         if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
             raise
         return fail("not enough memory; take a smaller --batch, --context or model")
+
+
+@contextlib.contextmanager
+def warnings_in_a_line():
+    """Within this context a RunWarning is one line on stderr, each time; other warnings are shown as before."""
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+
+        def show(message, category, *rest, **more):
+            if issubclass(category, RunWarning):
+                print("warning: " + " ".join(str(message).split()), file=sys.stderr, flush=True)
+            else:
+                before(message, category, *rest, **more)
+
+        warnings.simplefilter("always", RunWarning)
+        warnings.showwarning = show
+        yield
 
 
 def fail(message):
@@ -103,9 +137,13 @@ def build_parser(wing):
 
     train = command("train", "train a model on text, or go on with a run (--resume)", commands.train)
     train.add_argument("--preset", choices=PRESETS, help="settings that other options change (showcase)")
-    train.add_argument("--data", help="samples, pydoc, stdlib, a text file or a folder of them")
+    train.add_argument("--depth", type=int, metavar="N", help="layers; width, batch, steps and learning rate follow from it")
+    train.add_argument("--data", help="samples, pydoc, stdlib, a text or JSONL file, a folder of them, or hf:NAME")
     train.add_argument("--out", required=True, help="run folder: config, log, checkpoint, picture, tokens")
+    train.add_argument("--tokenizer", metavar="DIR", help="what `tokenizer train` wrote (bytes)")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    train.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop and save before they are over")
+    train.add_argument("--tensorboard", action="store_true", help="write event files too (needs tensorboard)")
     add_fields(train.add_argument_group("training"), TrainConfig, PRESETS["showcase"][1])
     add_fields(train.add_argument_group("model"), ModelConfig, PRESETS["showcase"][0])
 
@@ -114,6 +152,10 @@ def build_parser(wing):
     again = "text to go on with; may be repeated"
     generate.add_argument("--prompt", required=True, action="append", metavar="TEXT", help=again)
     add_fields(generate, SampleConfig, SampleConfig())
+    add_dtype(generate)
+    generate.add_argument("--draft", metavar="DIR", help="a smaller model that guesses tokens ahead, for one prompt")
+    generate.add_argument("--lookup", action="store_true", help="guess tokens ahead from the text so far, for one prompt")
+    generate.add_argument("--ahead", type=int, metavar="N", help="tokens guessed at a time (4)")
 
     evaluate = command("eval", "measure loss, perplexity and bits per byte on text", commands.evaluate)
     add_checkpoint(evaluate)
@@ -127,10 +169,40 @@ def build_parser(wing):
     which.add_argument("--checkpoint", metavar="DIR", help="run folder or .npz file")
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
 
-    if wing.chats:
-        chat = command("chat", "write with the model: it goes on with what you type", commands.chat)
-        add_checkpoint(chat)
-        add_fields(chat, SampleConfig, SampleConfig())
+    chat = command("chat", "write with the model: it goes on with what you type", chat_command)
+    add_checkpoint(chat)
+    add_dtype(chat)
+    chat.add_argument("--system", metavar="TEXT", help="words in front of the conversation, which are never forgotten")
+    add_fields(chat, SampleConfig, SampleConfig())
+
+    attention = command("attention", "draw and save where heads look on a text", commands.attention)
+    add_checkpoint(attention)
+    attention.add_argument("--prompt", required=True, metavar="TEXT", help="text to look at")
+    attention.add_argument("--layer", type=int, metavar="N", help="one layer, from 0 (all)")
+    attention.add_argument("--head", type=int, metavar="N", help="one head, from 0 (all)")
+    attention.add_argument("--out", required=True, metavar="FILE.png", help="picture; the weights go to FILE.npz beside it")
+
+    plot = command("plot", "draw the curves of any number of runs in one picture", run_plots.plot)
+    plot.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
+    plot.add_argument("--out", required=True, metavar="FILE.png", help="picture")
+    plot.add_argument("--peak", type=float, metavar="TFLOPS", help="the device's best, for MFU (known GPUs: by name)")
+
+    quantize = command("quantize", "write a smaller copy of a model, in 8 or 4 bits a weight", commands.quantize)
+    add_checkpoint(quantize)
+    quantize.add_argument("--bits", type=int, required=True, metavar="N", help="8 or 4")
+    quantize.add_argument("--group", type=int, metavar="N", help="4 bits: inputs that share a scale (32)")
+    quantize.add_argument("--out", required=True, metavar="DIR", help="folder of the copy")
+
+    tokenizer = chooser.add_parser("tokenizer", help="train, convert or look at a byte pair tokenizer")
+    actions = tokenizer.add_subparsers(dest="command", required=True, metavar="ACTION")
+
+    def action(name, help, run):
+        full = f"tokenizer {name}"
+        subparsers[full] = actions.add_parser(name, help=help, description=help)
+        subparsers[full].set_defaults(run=run, command=full)
+        return subparsers[full]
+
+    tokenizer_commands.add(action)
     return parser, subparsers
 
 
@@ -139,6 +211,12 @@ def add_checkpoint(parser):
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="run folder or .npz file")
     device = next(field for field in fields(TrainConfig) if field.name == "device")
     parser.add_argument("--device", choices=device.metadata["choices"], help=device.metadata["help"])
+
+
+def add_dtype(parser):
+    """The number format of a command that only reads a model."""
+    dtype = next(field for field in fields(TrainConfig) if field.name == "dtype")
+    parser.add_argument("--dtype", choices=dtype.metadata["choices"], help="number format (that of the checkpoint)")
 
 
 def add_fields(parser, kind, defaults):

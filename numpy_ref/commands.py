@@ -1,6 +1,5 @@
 """The commands of the command line; ``wing`` (see ``cli.Wing``) computes, this file talks."""
 
-import contextlib
 import dataclasses
 import json
 import sys
@@ -11,18 +10,22 @@ from time import perf_counter
 
 import numpy as np
 
-from numpy_ref import checkpoint_file, log, plots
-from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig, parameter_count, preset
-from numpy_ref.data.token_files import open_tokens, prepare
+from numpy_ref import checkpoint_file, dial, log, plots
+from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig, parameter_count
+from numpy_ref.presets import preset
+from numpy_ref.data.token_files import open_tokens
 from numpy_ref.errors import UserError
+from numpy_ref.event_file import EventFile
+from numpy_ref.files import replace
 from numpy_ref.inspect import describe, text
 from numpy_ref.interrupt import Interrupted
-from numpy_ref.progress import Progress, clock, counter
+from numpy_ref.progress import Progress, clock
+from numpy_ref.tokenizer_commands import check_same, keep, of_training, tokens_of
 
 DEFINITION = "words for people: the wings compute"
 
 # What a resumed run can't change: the weights, or the order of the data, would no longer be those it began with.
-FIXED = ("optimizer", "seed")
+FIXED = ("optimizer", "seed", "pack_documents")
 
 
 def say(*words):
@@ -37,41 +40,109 @@ def given(options, kind):
 
 
 def train(wing, options):
-    """Train, or go on with a run. Ctrl-C saves first."""
+    """Train, or go on with a run, on all processes. Ctrl-C, SIGTERM and the end of a time budget save first."""
+    with wing.processes(getattr(options, "device", "auto")) as processes:
+        return train_together(wing, options, processes)
+
+
+def train_together(wing, options, processes):
+    """``train`` on one of the ``processes``; what is not the first writes no file (see ``processes.py``)."""
+    start, seconds = perf_counter(), time_budget(options)
     out, resume = Path(options.out), getattr(options, "resume", False)
-    model, settings = resumed(out, options) if resume else fresh(out, options)
+    wing = of_training(wing, options, out, resume)
+    model, settings = resumed(out, options) if resume else fresh(out, options, wing.vocabulary)
     device = wing.choose_device(settings.device)
     dtype = str(wing.choose_dtype(settings.dtype, device, model)).removeprefix("torch.")
-    dataset = training_data(wing, out, options, resume)
-    say(f"{parameter_count(model):,} parameters, {dtype} on {device}, {settings.steps} steps; run folder {out}")
+    dtype = dtype if settings.dtype == "auto" else settings.dtype
+    dataset = processes.first(
+        lambda: training_data(wing, out, options, resume, settings.pack_documents),
+        lambda: open_tokens(out / "data", check=False),  # the first has checked them
+    )
+    if processes.rank == 0:
+        keep(wing, out)
+    if hasattr(options, "depth") and not resume:
+        settings = dial.limited(model, settings, len(dataset.train), given(options, TrainConfig))
+        speed = wing.product_speed(device, wing.choose_dtype(settings.dtype, device, model))
+        say(dial.estimate(model, settings, len(dataset.train), speed))
+    together = f" x {processes.world}" if processes.world > 1 else ""
+    facts = f"{parameter_count(model):,} parameters, {dtype} on {device}{together}, {settings.steps} steps"
+    say(f"{facts}; run folder {out}")
     report = Progress(settings.steps)
+    if hasattr(options, "tensorboard") and processes.rank == 0:
+        report = EventFile(out, report)
+    left = None if seconds is None else seconds - (perf_counter() - start)
+    sample = sampler(wing, settings, out, report) if settings.sample_every else None
     try:
-        run = wing.train(model, settings, dataset, out, resume=resume, report=report)
+        run = wing.train(model, settings, dataset, out, resume=resume, report=report, seconds=left, sample=sample)
     except Interrupted as stop:
         report.note(stopped(wing, stop, out))
-        return 130
+        return stop.status
     finally:
         report.close()
-        picture(out)
-    held_out = next((row["val_loss"] for row in reversed(log.read_rows(out / log.NAME)) if "val_loss" in row), None)
+        if processes.rank == 0:
+            picture(out)
+    if run.step < settings.steps:
+        say(f"the time budget of {seconds:g} s ends: {stopped(wing, run, out)}")
+        return
+    held_out = next((row["val_loss"] for row in reversed(log.read_rows(out / log.NAME)) if row.get("val_loss")), None)
     measured = "" if held_out is None else f"; held-out loss {held_out:.3f} nats per token"
     say(f"done: {run.step} of {settings.steps} steps in {clock(run.seconds)}{measured}")
+    if run.best and run.best["step"] < run.step:
+        best = checkpoint_file.of_step(out, run.best["step"])
+        say(f"best: held-out loss {run.best['val_loss']:.3f} at step {run.best['step']}, {best}")
     say(f"try: python -m {wing.name} generate --checkpoint {out} --prompt 'The future of'")
 
 
+def time_budget(options):
+    """The seconds that a command may take, or None. Raises UserError for a number that is none."""
+    seconds = getattr(options, "time_budget", None)
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise UserError(f"--time-budget {seconds} is not allowed; give a number of seconds above 0")
+    return seconds
+
+
+def sampler(wing, settings, out, report):
+    """A function of a Run that shows a sample above the bar and adds it to samples.txt."""
+    tokens = prompt_tokens(wing, settings.sample_prompt)
+
+    def sample(run):
+        chosen = SampleConfig(tokens=80, temperature=0.8, seed=run.step)
+        rows = wing.generate(run.params, run.model_config, [tokens], chosen)
+        words = settings.sample_prompt + decoded(wing, rows[0])
+        report.note(f"step {run.step}: {harmless(words)}")
+        try:
+            with open(out / "samples.txt", "a", encoding="utf-8", errors="replace") as file:
+                file.write(f"--- step {run.step}\n{words}\n")
+        except OSError as error:
+            report.note(f"samples.txt: {error.strerror}; training goes on")
+
+    return sample
+
+
 def stopped(wing, stop, out):
-    """What to say after Ctrl-C."""
+    """What to say after Ctrl-C, SIGTERM, or the end of the time."""
     return f"stopped after step {stop.step} and saved; go on with: python -m {wing.name} train --resume --out {out}"
 
 
-def fresh(out, options):
-    """(ModelConfig, TrainConfig) of a new run: the preset with the options on top. Refuses to overwrite a run."""
+def fresh(out, options, vocabulary=None):
+    """(ModelConfig, TrainConfig) of a new run: preset or depth with the options on top. Refuses to overwrite a run.
+
+    The model's vocabulary is the tokenizer's, unless a larger one is asked for.
+    """
     if not hasattr(options, "data"):
         raise UserError("--data is missing; give samples, pydoc, stdlib, a text file or a folder (or --resume a run)")
-    if (out / checkpoint_file.NAME).exists():
+    if checkpoint_file.exists(out):
         raise UserError(f"{out} already holds a run; go on with it by --resume, or take another --out")
-    model, settings = preset(getattr(options, "preset", "showcase"))
-    model = dataclasses.replace(model, **given(options, ModelConfig))
+    if hasattr(options, "depth") and hasattr(options, "preset"):
+        raise UserError("--depth and --preset were both given; each of them chooses the whole model")
+    if hasattr(options, "depth"):
+        model, settings = dial.settings(options.depth)
+    else:
+        model, settings = preset(getattr(options, "preset", "showcase"))
+    sized = {"vocab_size": len(vocabulary)} if vocabulary else {}
+    model = dataclasses.replace(model, **sized | given(options, ModelConfig))
+    if vocabulary and model.vocab_size < len(vocabulary):
+        raise UserError(f"vocab_size={model.vocab_size} is too small: the tokenizer has {len(vocabulary)} tokens")
     if model.vocab_size < 256:
         raise UserError(f"vocab_size={model.vocab_size} is too small: text is read as bytes, which are 256 tokens")
     return model, dataclasses.replace(settings, **given(options, TrainConfig))
@@ -79,7 +150,10 @@ def fresh(out, options):
 
 def resumed(out, options):
     """(ModelConfig, TrainConfig) of the run in ``out`` with the given training options on top."""
-    model, settings = checkpoint_file.configs(checkpoint_file.read(out)[1])
+    header = checkpoint_file.read_header(out)
+    if header.get("quantization"):
+        raise UserError(f"the model in {out} is quantised: it can generate, but not train; resume the original")
+    model, settings = checkpoint_file.configs(header)
     asked = given(options, ModelConfig) | {name: v for name, v in given(options, TrainConfig).items() if name in FIXED}
     if hasattr(options, "preset"):
         asked = dataclasses.asdict(preset(options.preset)[0]) | asked
@@ -90,15 +164,17 @@ def resumed(out, options):
     return model, dataclasses.replace(settings, **given(options, TrainConfig))
 
 
-def training_data(wing, out, options, resume):
+def training_data(wing, out, options, resume, packed=False):
     """The run's tokens in ``out/data``: prepared from --data, or those that a resumed run began with."""
     folder = out / "data"
     if not resume:
-        return prepare(options.data, folder, wing.encode, np.uint8, progress=counter(f"reading {options.data}"))
+        return tokens_of(wing, options.data, folder)
     dataset = open_tokens(folder)
     source = dataset.header["source"]
     if getattr(options, "data", source) != source:
         raise UserError(f"the run in {out} began with --data {source}; leave --data out to go on with it")
+    if packed and dataset.train_borders is None:
+        raise UserError(f"the data in {folder} does not say where documents end; start a new run to pack them")
     return dataset
 
 
@@ -106,7 +182,7 @@ def picture(out):
     """Draw the training curve from the log, if it has rows. No run fails for want of a picture."""
     rows, path = log.read_rows(out / log.NAME), out / "training_curve.png"
     try:
-        if rows:
+        if any(row.get("loss") is not None for row in rows):
             plots.training_curve(rows, path, title=f"Training of {out}")
     except OSError as error:
         say(f"{path} could not be drawn: {error.strerror or error}")
@@ -114,7 +190,13 @@ def picture(out):
 
 def opened(wing, options):
     """The Run of --checkpoint on --device."""
-    run = wing.load(options.checkpoint, device=wing.choose_device(getattr(options, "device", "auto")))
+    device, dtype = wing.choose_device(getattr(options, "device", "auto")), None
+    if hasattr(options, "dtype"):
+        model, _ = checkpoint_file.configs(checkpoint_file.read(options.checkpoint)[1])
+        dtype = str(wing.choose_dtype(options.dtype, device, model)).removeprefix("torch.")
+        if options.dtype not in ("auto", dtype):
+            raise UserError(f"{wing.name} trains in {options.dtype}, but reads models in {dtype}; take --dtype {dtype}")
+    run = wing.load(options.checkpoint, dtype=dtype, device=device)
     number = parameter_count(run.model_config)
     say(f"{options.checkpoint}: {number:,} parameters, {run.step} steps, trained by {run.wing}")
     return run
@@ -129,8 +211,11 @@ def generate(wing, options):
     writer = Stream(wing) if streams else None
     if streams:
         writer.write(options.prompt[0])
-    start = perf_counter()
-    rows = wing.generate(run.params, run.model_config, prompts, sample, on_token=writer and writer.push)
+    counts, start = {}, perf_counter()
+    if hasattr(options, "draft") or hasattr(options, "lookup"):
+        rows = [speculated(wing, options, run, prompts, sample, writer and writer.push, counts)]
+    else:
+        rows = wing.generate(run.params, run.model_config, prompts, sample, on_token=writer and writer.push)
     seconds = perf_counter() - start
     if streams:
         writer.finish()
@@ -139,6 +224,26 @@ def generate(wing, options):
         sys.stdout.write("\n\n".join(texts) + "\n")
     total = sum(len(row) for row in rows)
     say(f"{total} tokens in {seconds:.1f} s ({total / seconds:,.0f} tokens/s)")
+    if counts:
+        share = counts["accepted"] / max(1, counts["proposed"])
+        say(f"{counts['accepted']} of {counts['proposed']} guesses kept ({share:.0%}), {counts['steps']} passes of the model")
+
+
+def speculated(wing, options, run, prompts, sample, on_token, counts):
+    """One prompt continued by speculative decoding, with a draft model or by lookup."""
+    if len(prompts) > 1:
+        raise UserError(f"{len(prompts)} prompts were given; --draft and --lookup continue one")
+    draft = None
+    if hasattr(options, "draft"):
+        if hasattr(options, "lookup"):
+            raise UserError("--draft and --lookup were both given; guesses come from one of them")
+        check_same(wing, options.draft)
+        other = wing.load(options.draft, device=wing.choose_device(getattr(options, "device", "auto")))
+        draft = other.params, other.model_config
+    ahead = getattr(options, "ahead", 4)
+    return wing.speculate(
+        run.params, run.model_config, prompts[0], sample, draft, ahead, on_token=on_token, counts=counts
+    )
 
 
 def prompt_tokens(wing, prompt):
@@ -186,7 +291,7 @@ def evaluate(wing, options):
     part = getattr(options, "split", "validation")
     run = opened(wing, options)
     with tempfile.TemporaryDirectory() as folder:
-        dataset = prepare(options.data, folder, wing.encode, np.uint8, progress=counter(f"reading {options.data}"))
+        dataset = tokens_of(wing, options.data, folder)
         tokens, per_token = dataset.side(part)
         result = wing.evaluate(run.params, run.model_config, tokens, run.train_config.batch, bytes_per_token=per_token)
     result = {name: int(value) if name == "tokens" else float(value) for name, value in result.items()}
@@ -209,42 +314,52 @@ def inspect(wing, options):
     print(json.dumps(facts) if hasattr(options, "json") else text(facts))
 
 
-def chat(wing, options):
-    """Go on with what is typed, line by line. The model sees the whole conversation, as far as its context reaches."""
-    sample = SampleConfig(**given(options, SampleConfig))
+def attention(wing, options):
+    """Draw and save the attention weights of a text: all layers and heads, or one of each."""
+    target = Path(options.out)
+    if target.suffix != ".png":
+        raise UserError(f"--out {options.out} is no picture; give a name that ends in .png")
+    tokens = prompt_tokens(wing, options.prompt)
     run = opened(wing, options)
-    say("The model goes on with what you type. /reset forgets, Ctrl-C stops an answer, Ctrl-D leaves.")
-    before = ""
-    for turn, line in enumerate(typed()):
-        if line.strip() == "/reset":
-            before = ""
-            say("forgotten")
-        elif line:
-            try:
-                tokens = prompt_tokens(wing, before + line)[-run.model_config.context :]
-            except UserError as error:
-                say(f"error: {error}")
-                continue
-            draws = dataclasses.replace(sample, seed=sample.seed + turn)  # the same words twice may get two answers
-            writer = Stream(wing)
-            with contextlib.suppress(KeyboardInterrupt):
-                wing.generate(run.params, run.model_config, [tokens], draws, on_token=writer.push)
-            before += line + writer.finish() + "\n"
+    config = run.model_config
+    if len(tokens) > config.context:
+        raise UserError(f"the prompt has {len(tokens)} tokens, more than the context of {config.context}; shorten it")
+    layers = one_or_all(options, "layer", config.layers)
+    heads = one_or_all(options, "head", config.heads)
+    weights = np.asarray(wing.attention_maps(tokens, run.params, config), np.float32)[layers][:, heads]
+    labels = [decoded(wing, [token]) for token in tokens]
+    title = f"Where {'each head' if weights.shape[1] > 1 else f'head {heads.start}'} looks"
+    plots.attention_maps(weights, labels, target, title, layers.start, heads.start)
+    arrays = {"weights": weights, "tokens": np.asarray(tokens), "layers": np.arange(config.layers)[layers]}
+    arrays["heads"] = np.arange(config.heads)[heads]
+    replace(target.with_suffix(".npz"), lambda file: np.savez(file, **arrays))
+    say(f"wrote {target} and {target.with_suffix('.npz')}: weights {' x '.join(map(str, weights.shape))}")
 
 
-def typed():
-    """Lines from a person, or from a pipe."""
-    if not sys.stdin.isatty():
-        yield from (line.rstrip("\n") for line in sys.stdin)
-        return
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  history and arrow keys
+def one_or_all(options, name, count):
+    """The slice of layers or heads that an option picks. Raises UserError when there is none of that number."""
+    if not hasattr(options, name):
+        return slice(0, count)
+    number = getattr(options, name)
+    if not 0 <= number < count:
+        raise UserError(f"there is no {name} {number}; this model's {name}s go from 0 to {count - 1}")
+    return slice(number, number + 1)
 
-    while True:
-        try:
-            yield input("> ")
-        except KeyboardInterrupt:
-            say("\nCtrl-D leaves")
-        except EOFError:
-            say()
-            return
+
+def quantize(wing, options):
+    """Write a copy of a model with 8 or 4 bits a weight: it generates and can be evaluated, but not trained."""
+    out = Path(options.out)
+    if (out / checkpoint_file.NAME).exists():
+        raise UserError(f"{out} already holds a model; take another --out")
+    run = opened(wing, options)
+    if any(checkpoint_file.is_quantized(value) for value in run.params.values()):
+        raise UserError(f"{options.checkpoint} is quantised already; give the original")
+    run.params = wing.quantize_params(run.params, run.model_config, options.bits, getattr(options, "group", 32))
+    run.states = {name: {} for name in run.params}
+    before = checkpoint_file.locate(options.checkpoint)
+    wing.save(out, run)
+    checkpoint_file.describe(out, run.model_config, run.train_config)
+    keep(wing, out)
+    size = (out / checkpoint_file.NAME).stat().st_size
+    weights = 4 * parameter_count(run.model_config)
+    say(f"wrote {out}: {size / 2**20:.2f} MiB, {weights / size:.1f} times smaller than float32 weights ({before})")

@@ -1,4 +1,4 @@
-"""What a model, a training run and a sampler are made of: three dataclasses, their presets and their JSON.
+"""What a model, a training run and a sampler are made of: three dataclasses and their JSON (`presets.py` has the presets).
 
 A definition, not a component: it computes on no arrays, so it is written once and both wings read it.
 The command line is built from the same fields (``help`` in the metadata is the text of the option).
@@ -9,14 +9,19 @@ import json
 import math
 from dataclasses import dataclass, field
 
-from numpy_ref.errors import UserError
+from numpy_ref.errors import UserError, shown
 
 DEFINITION = "settings: no arrays"
 
-ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
-POSITIONS = ("sinusoidal", "learned", "none")
+ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu", "swiglu", "geglu")
+GATED = ("swiglu", "geglu")  # these take two projections of the input: one is bent and gates the other
+POSITIONS = ("sinusoidal", "learned", "rope", "alibi", "none")
+ROPE_SCALINGS = ("none", "linear", "ntk", "llama3", "yarn")
+NORMS = ("layer", "rms")
 NORM_POSITIONS = ("pre", "post")
 OPTIMIZERS = ("adamw", "muon")
+SCHEDULES = ("cosine", "linear", "inverse_sqrt", "wsd")
+PARALLEL = ("auto", "ddp", "fsdp")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -26,24 +31,52 @@ def option(default, help, choices=None):
     return field(default=default, metadata={"help": help, "choices": choices})
 
 
+CHOICES = {
+    "activation": ACTIVATIONS,
+    "positions": POSITIONS,
+    "rope_scaling": ROPE_SCALINGS,
+    "norm": NORMS,
+    "norm_position": NORM_POSITIONS,
+}
+
+
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a transformer. Widths are in numbers of features, ``context`` in tokens."""
+    """The shape of a transformer. Widths are in numbers of features, ``context`` and ``window`` in tokens."""
 
     vocab_size: int = option(256, "number of different tokens")
     context: int = option(128, "tokens the model sees at once")
     layers: int = option(4, "number of blocks")
     width: int = option(128, "features of the residual stream")
-    heads: int = option(8, "attention heads; width must be a multiple")
+    heads: int = option(8, "attention heads; width must be a multiple, unless head_width is given")
+    kv_heads: int = option(0, "key and value heads, each shared by heads / kv_heads queries (0: as many as heads)")
+    head_width: int = option(0, "features of a head (0: width / heads)")
+    qk_norm: bool = option(False, "RMS norm of every query and key")
+    attention_softcap: float = option(0.0, "bends attention scores by c tanh(score / c) (0: not)")
+    window: int = option(0, "a position sees the last window keys, itself among them (0: all)")
+    full_attention_every: int = option(0, "with a window: every n-th layer sees everything all the same (0: none)")
+    sinks: int = option(0, "with a window: the first tokens of a text, which stay visible")
     feed_forward: int = option(512, "hidden features of the feed-forward network")
     activation: str = option("gelu", "non-linearity of the feed-forward network", ACTIVATIONS)
     positions: str = option("sinusoidal", "how positions enter the model", POSITIONS)
-    norm_position: str = option("pre", "layer norm before each branch (pre) or after each sum (post)", NORM_POSITIONS)
+    rope_base: float = option(10000.0, "RoPE: the slowest pair turns once in about 2 pi base tokens")
+    rope_fraction: float = option(1.0, "RoPE: share of a head's features that turn")
+    rope_interleaved: bool = option(False, "RoPE: pairs are neighbours (GPT-J), not a half apart (Llama)")
+    rope_scaling: str = option("none", "RoPE: how angles shrink for longer texts", ROPE_SCALINGS)
+    rope_factor: float = option(1.0, "RoPE scaling: how many times longer")
+    rope_original_context: int = option(0, "RoPE scaling llama3, yarn: context before the scaling")
+    rope_low_frequency: float = option(1.0, "RoPE llama3: pairs with fewer turns in the old context are scaled")
+    rope_high_frequency: float = option(4.0, "RoPE llama3: pairs with more turns are left alone")
+    rope_beta_fast: float = option(32.0, "RoPE yarn: pairs with more turns in the old context are left alone")
+    rope_beta_slow: float = option(1.0, "RoPE yarn: pairs with fewer turns are scaled")
+    norm: str = option("layer", "layer norm or RMS norm", NORMS)
+    norm_position: str = option("pre", "norm before each branch (pre) or after each sum (post)", NORM_POSITIONS)
     norm_eps: float = option(1e-5, "epsilon inside the square root of the norm")
-    norm_bias: bool = option(True, "norms have biases")
+    norm_bias: bool = option(True, "layer norms have biases")
     attention_bias: bool = option(False, "attention projections have biases")
     feed_forward_bias: bool = option(True, "feed-forward projections have biases")
     tie_embeddings: bool = option(False, "the output head shares the token embedding")
+    logit_softcap: float = option(0.0, "bends logits by c tanh(logit / c) (0: not)")
     embedding_scale: float = option(1.0, "factor on the token embedding (sqrt(width) in the paper)")
     dropout: float = option(0.0, "share of features dropped from the embedding and from each branch")
     init_std: float = option(0.02, "standard deviation of the initial weights")
@@ -51,31 +84,97 @@ class ModelConfig:
     def __post_init__(self):
         for name in ("vocab_size", "context", "layers", "width", "heads", "feed_forward"):
             require(self, name, lambda v: isinstance(v, int) and v >= 1, "a whole number of at least 1")
-        require(self, "activation", lambda v: v in ACTIVATIONS, "one of " + ", ".join(ACTIVATIONS))
-        require(self, "positions", lambda v: v in POSITIONS, "one of " + ", ".join(POSITIONS))
-        require(self, "norm_position", lambda v: v in NORM_POSITIONS, "one of " + ", ".join(NORM_POSITIONS))
+        for name in ("kv_heads", "head_width", "window", "full_attention_every", "sinks", "rope_original_context"):
+            require(self, name, lambda v: isinstance(v, int) and v >= 0, "a whole number of at least 0")
+        for name, choices in CHOICES.items():
+            require(self, name, lambda v, choices=choices: v in choices, "one of " + ", ".join(choices))
+        for name in ("attention_softcap", "logit_softcap"):
+            require(self, name, lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0 (0: no cap)")
         require(self, "norm_eps", lambda v: 0 < v < 1, "above 0 and below 1")
         require(self, "embedding_scale", lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
         require(self, "dropout", lambda v: 0 <= v < 1, "at least 0 and below 1")
         require(self, "init_std", lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
-        if self.width % self.heads:
+        if self.width % self.heads and not self.head_width:
             raise UserError(
                 f"width={self.width} is not divisible by heads={self.heads}; "
-                f"take a width that is a multiple of {self.heads} or another number of heads"
+                f"take a width that is a multiple of {self.heads}, another number of heads, or give head_width"
+            )
+        if self.heads % self.key_value_heads:
+            raise UserError(
+                f"heads={self.heads} is not divisible by kv_heads={self.kv_heads}; "
+                f"each key head serves as many query heads: take a divisor of {self.heads}"
             )
         if self.positions == "sinusoidal" and self.width % 2:
             raise UserError(f"sinusoidal positions need an even width, got width={self.width}; add or remove one")
+        if self.window == 0:
+            for name in ("full_attention_every", "sinks"):
+                if getattr(self, name):
+                    raise UserError(f"{name}={getattr(self, name)} means nothing without a window; give window too")
+        self._check_rope()
+
+    def _check_rope(self):
+        require(self, "rope_base", lambda v: math.isfinite(v) and v > 1, "a finite number above 1")
+        require(self, "rope_fraction", lambda v: 0 < v <= 1, "above 0 and at most 1")
+        require(self, "rope_factor", lambda v: math.isfinite(v) and v >= 1, "a finite number of at least 1")
+        for name in ("rope_low_frequency", "rope_high_frequency", "rope_beta_fast", "rope_beta_slow"):
+            require(self, name, lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
+        if self.positions != "rope":
+            if self.rope_scaling != "none":
+                raise UserError(f"rope_scaling={self.rope_scaling!r} needs positions='rope', not {self.positions!r}")
+            return
+        if self.rotary_features < 2 or self.rotary_features % 2:
+            raise UserError(
+                f"RoPE turns pairs of features, and {self.rotary_features} of a head's {self.head_features} are to turn; "
+                "take another head_width or rope_fraction, so that the number is even and at least 2"
+            )
+        if self.rope_scaling in ("llama3", "yarn") and not self.rope_original_context:
+            raise UserError(f"rope_scaling={self.rope_scaling!r} needs rope_original_context, the context before scaling")
+        if self.rope_scaling == "ntk" and self.rotary_features == 2:
+            raise UserError("NTK scaling has nothing to stretch with two rotary features; take another rope_scaling")
+        if self.rope_low_frequency >= self.rope_high_frequency:
+            raise UserError("rope_low_frequency must be below rope_high_frequency")
+        if self.rope_beta_slow >= self.rope_beta_fast:
+            raise UserError("rope_beta_slow must be below rope_beta_fast")
+
+    @property
+    def head_features(self):
+        """Features of one attention head."""
+        return self.head_width or self.width // self.heads
+
+    @property
+    def key_value_heads(self):
+        """Heads of keys and values."""
+        return self.kv_heads or self.heads
+
+    @property
+    def rotary_features(self):
+        """Features of a head that RoPE turns."""
+        return int(self.head_features * self.rope_fraction)
+
+    def layer_window(self, layer):
+        """How many keys a position of this layer sees, itself among them; 0: all of its past."""
+        every = self.full_attention_every
+        return 0 if every and (layer + 1) % every == 0 else self.window
+
+    @property
+    def endless(self):
+        """Whether a text may be longer than ``context``: every layer forgets, and positions have no table."""
+        forgets = self.window > 0 and not self.full_attention_every
+        return forgets and self.positions in ("rope", "alibi", "none")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a run trains. ``lr`` is the peak; the schedule is a linear warm-up, then a cosine to ``final_lr * lr``."""
+    """How a run trains. ``lr`` is the peak; every schedule begins with a linear warm-up (see `training/schedules.py`)."""
 
     steps: int = option(1000, "optimiser steps")
     batch: int = option(32, "sequences a step")
+    accumulate: int = option(1, "parts of the batch that go through the model one after the other; must divide it")
     lr: float = option(1e-3, "peak learning rate")
     warmup: int = option(100, "steps of linear warm-up")
     final_lr: float = option(0.0, "learning rate at the end, as a share of the peak")
+    schedule: str = option("cosine", "how the learning rate falls; wsd: stays, then falls in a cool-down", SCHEDULES)
+    cooldown: float = option(0.2, "wsd: share of the steps in which the learning rate falls")
     optimizer: str = option("adamw", "adamw for everything, or muon for the matrices of the blocks", OPTIMIZERS)
     momentum: float = option(0.95, "Muon: decay of the momentum")
     beta1: float = option(0.9, "AdamW: decay of the first moment")
@@ -83,31 +182,59 @@ class TrainConfig:
     eps: float = option(1e-8, "AdamW: added to the square root of the second moment")
     weight_decay: float = option(0.1, "decoupled decay of matrices; norms and biases have none")
     clip: float = option(1.0, "largest global norm of the gradient")
+    ema: float = option(0.0, "decay of a moving average of the weights, kept beside them (0: none)")
     label_smoothing: float = option(0.0, "share of the target given to all tokens alike")
     z_loss: float = option(0.0, "weight of logsumexp(logits)^2 in the loss")
+    loss_chunk: int = option(0, "tokens whose logits exist at once in the loss (0: all, unless they are many)")
+    recompute: bool = option(False, "compute each block again in the backward pass, to save its memory")
     dtype: str = option("auto", "number format of activations; master weights stay float32", DTYPES)
+    float8: bool = option(False, "matrix products of the blocks in 8 bits: for Hopper GPUs and newer")
     device: str = option("auto", "auto takes CUDA, then MPS, then the CPU", DEVICES)
+    parallel: str = option("auto", "under torchrun: copies of the model (ddp, auto) or shares of it (fsdp)", PARALLEL)
+    sharded: bool = option(False, "checkpoints in parts that the processes write at once (fsdp: always)")
     seed: int = option(0, "seed of the weights, the data order and dropout")
     eval_every: int = option(100, "steps between evaluations on held-out text (0: only at the end)")
     eval_tokens: int = option(16384, "held-out tokens an evaluation during training reads")
-    save_every: int = option(200, "steps between checkpoints (0: only at the end)")
+    save_every: int = option(200, "steps between checkpoints (0: only at the end and at the best held-out loss)")
+    keep: int = option(3, "newest checkpoints that stay in the run folder; the best by held-out loss stays too")
+    bad_steps: int = option(10, "a run stops after so many steps in a row that went wrong (loss or gradient not finite)")
+    pack_documents: bool = option(False, "documents that share a row don't see each other; each token once an epoch")
+    sample_every: int = option(0, "steps between samples on the terminal and in samples.txt (0: none)")
+    sample_prompt: str = option("The ", "text that the samples go on with")
 
     def __post_init__(self):
-        for name in ("steps", "batch"):
+        for name in ("steps", "batch", "accumulate", "keep", "bad_steps"):
             require(self, name, lambda v: isinstance(v, int) and v >= 1, "a whole number of at least 1")
-        for name in ("warmup", "seed", "eval_every", "save_every"):
+        for name in ("warmup", "seed", "eval_every", "save_every", "sample_every", "loss_chunk"):
             require(self, name, lambda v: isinstance(v, int) and v >= 0, "a whole number of at least 0")
         require(self, "eval_tokens", lambda v: isinstance(v, int) and v >= 1, "a whole number of at least 1")
         for name in ("lr", "eps", "clip"):
             require(self, name, lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
-        for name in ("beta1", "beta2", "momentum", "label_smoothing"):
+        for name in ("beta1", "beta2", "momentum", "label_smoothing", "ema"):
             require(self, name, lambda v: 0 <= v < 1, "at least 0 and below 1")
         require(self, "final_lr", lambda v: 0 <= v <= 1, "between 0 and 1")
         for name in ("weight_decay", "z_loss"):
             require(self, name, lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
+        require(self, "cooldown", lambda v: 0 < v <= 1, "above 0 and at most 1")
         require(self, "optimizer", lambda v: v in OPTIMIZERS, "one of " + ", ".join(OPTIMIZERS))
+        require(self, "schedule", lambda v: v in SCHEDULES, "one of " + ", ".join(SCHEDULES))
+        require(self, "parallel", lambda v: v in PARALLEL, "one of " + ", ".join(PARALLEL))
         require(self, "dtype", lambda v: v in DTYPES, "one of " + ", ".join(DTYPES))
         require(self, "device", lambda v: v in DEVICES, "one of " + ", ".join(DEVICES))
+        if self.batch % self.accumulate:
+            raise UserError(
+                f"batch={self.batch} can't be cut into accumulate={self.accumulate} equal parts; "
+                f"take a divisor of {self.batch}"
+            )
+
+    def loss_rows(self, tokens, vocabulary):
+        """How many of a micro-batch's ``tokens`` have their logits in memory at once.
+
+        Unless told, all of them up to 2^26 logits (256 MB in float32); beyond, chunks of about 2^25.
+        """
+        if self.loss_chunk or tokens * vocabulary <= 1 << 26:
+            return self.loss_chunk or tokens
+        return max(1, (1 << 25) // vocabulary)
 
 
 @dataclass(frozen=True)
@@ -139,50 +266,25 @@ def require(config, name, allowed, words):
     except TypeError:
         fine = False
     if not fine:
-        raise UserError(f"{name}={value!r} is not allowed; it must be {words}")
-
-
-# A preset is a model and the way it is trained well; the command line overrides single fields.
-PRESETS = {
-    # 856,832 parameters: the smallest model here whose samples read as English.
-    "showcase": (
-        ModelConfig(embedding_scale=math.sqrt(128)),
-        TrainConfig(steps=800, batch=32, lr=8e-3, optimizer="muon"),
-    ),
-    # For tests and for reading: every part is there, nothing takes time.
-    "tiny": (
-        ModelConfig(context=32, layers=2, width=32, heads=4, feed_forward=64),
-        TrainConfig(steps=50, batch=8, lr=3e-3, warmup=5, eval_every=25, save_every=25),
-    ),
-    # The size of the well-known character-level demonstrations: 6 layers of width 384.
-    "small": (
-        ModelConfig(context=256, layers=6, width=384, heads=6, feed_forward=1536, embedding_scale=math.sqrt(384)),
-        TrainConfig(steps=5000, batch=32, lr=1e-3),
-    ),
-}
-
-
-def preset(name):
-    """(ModelConfig, TrainConfig) of a preset. Raises UserError with the names that exist."""
-    if name not in PRESETS:
-        raise UserError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+        raise UserError(f"{name}={shown(value)} is not allowed; it must be {words}")
 
 
 def parameter_shapes(config):
     """Every parameter of the model: name -> shape. The names are the keys of checkpoints and of ``state_dict``.
 
     Linear weights are (outputs, inputs). ``query_key_value`` stacks the three projections along the outputs, so that
-    one matrix product computes all three.
+    one matrix product computes all three: all query heads, then all key heads, then all value heads. ``gate_up`` does
+    the same for a gated feed-forward network: the half that is bent, then the half that it gates.
     """
-    d, f = config.width, config.feed_forward
+    d, f, features = config.width, config.feed_forward, config.head_features
+    queries, keys = config.heads * features, config.key_value_heads * features
     shapes = {"token_embedding.weight": (config.vocab_size, d)}
     if config.positions == "learned":
         shapes["position_embedding.weight"] = (config.context, d)
 
     def norm(name):
         shapes[f"{name}.weight"] = (d,)
-        if config.norm_bias:
+        if config.norm == "layer" and config.norm_bias:
             shapes[f"{name}.bias"] = (d,)
 
     def linear(name, outputs, inputs, bias):
@@ -193,10 +295,16 @@ def parameter_shapes(config):
     for layer in range(config.layers):
         block = f"blocks.{layer}"
         norm(f"{block}.attention_norm")
-        linear(f"{block}.attention.query_key_value", 3 * d, d, config.attention_bias)
-        linear(f"{block}.attention.output", d, d, config.attention_bias)
+        linear(f"{block}.attention.query_key_value", queries + 2 * keys, d, config.attention_bias)
+        if config.qk_norm:
+            shapes[f"{block}.attention.query_norm.weight"] = (features,)
+            shapes[f"{block}.attention.key_norm.weight"] = (features,)
+        linear(f"{block}.attention.output", d, queries, config.attention_bias)
         norm(f"{block}.feed_forward_norm")
-        linear(f"{block}.feed_forward.up", f, d, config.feed_forward_bias)
+        if config.activation in GATED:
+            linear(f"{block}.feed_forward.gate_up", 2 * f, d, config.feed_forward_bias)
+        else:
+            linear(f"{block}.feed_forward.up", f, d, config.feed_forward_bias)
         linear(f"{block}.feed_forward.down", d, f, config.feed_forward_bias)
     if config.norm_position == "pre":  # post-norm blocks already end in a norm
         norm("final_norm")
@@ -219,16 +327,16 @@ def from_json(kind, text):
     """The config of class ``kind`` from its JSON. Raises UserError on unknown fields, wrong types and bad values."""
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"the configuration is not JSON ({error}); write one with {kind.__name__} and to_json") from None
     if not isinstance(values, dict):
         raise UserError(f"the configuration must be a JSON object, got {type(values).__name__}")
     fields = {f.name: f.type for f in dataclasses.fields(kind)}
     for name, value in values.items():
         if name not in fields:
-            raise UserError(f"{kind.__name__} has no field {name!r}; its fields are {', '.join(fields)}")
+            raise UserError(f"{kind.__name__} has no field {shown(name)}; its fields are {', '.join(fields)}")
         if type(value) is int and fields[name] is float:
-            values[name] = float(value)
+            values[name] = float(value) if abs(value) < 2**1000 else math.inf
         elif type(value) is not fields[name]:
-            raise UserError(f"{name}={value!r} must be of type {fields[name].__name__}")
+            raise UserError(f"{name}={shown(value)} must be of type {fields[name].__name__}")
     return kind(**values)

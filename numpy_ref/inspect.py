@@ -2,16 +2,18 @@
 
 import math
 
-from numpy_ref.config import parameter_count, parameter_shapes
+from numpy_ref.config import GATED, parameter_count, parameter_shapes
 
 DEFINITION = "counting: no arrays"
 
+CHUNK = 512  # tokens of a prompt that ``generate`` reads at a time
+
 FORMULAS = {
-    "flops_forward": "2 x weights of the matrix products + layers x 4 width x (T + 1) / 2: causal, half the text",
+    "flops_forward": "2 x weights of the matrix products + 4 x heads x head width x keys seen, in each layer",
     "flops_training": "3 x forward: the backward pass computes two matrix products for each one",
-    "embedding": "looking a token up is no arithmetic",
-    "activations": "batch x T x (layers x (8 width + 2 feed_forward + heads x T) + 2 width + 2 vocabulary) numbers",
-    "inference": "parameters + T x (4 width + feed_forward + heads x T + vocabulary) numbers: one layer at a time",
+    "embedding": "looking a token up is no arithmetic; a causal token sees (T + 1) / 2 keys on average, or its window",
+    "activations": "rows x T x (layers x (4 width + 2 (heads + kv heads) x head width + hidden + heads x T) + 2 width), and logits",
+    "inference": f"one layer at a time, {CHUNK} tokens of the prompt at a time; the cache has a key and a value a token and layer",
 }
 
 
@@ -27,17 +29,18 @@ def describe(model, train, size=4):
         "parameters": size * total,
         "gradients": size * total,
         "optimiser": size * optimiser_numbers(model, train),
-        "activations": size * train.batch * activation_numbers(model),
+        "activations": size * activation_numbers(model, train),
     }
     T = model.context
-    working = T * (4 * model.width + model.feed_forward + model.heads * T + model.vocab_size)
-    inference = {"parameters": size * total, "activations": size * working}
+    working = min(T, CHUNK) * (4 * model.width + hidden_numbers(model) + model.heads * T) + model.vocab_size
+    inference = {"parameters": size * total, "cache": size * cache_numbers(model), "activations": size * working}
     return {
         "parameters": total,
         "parts": parts(model),
         "shapes": {name: list(shape) for name, shape in parameter_shapes(model).items()},
         "context": T,
         "batch": train.batch,
+        "accumulate": train.accumulate,
         "optimizer": train.optimizer,
         "flops_per_token": {"forward": forward, "training": 3 * forward},
         "memory_training": training | {"total": sum(training.values())},
@@ -50,23 +53,53 @@ def flops_forward(model):
     """Floating-point operations of the forward pass for one token, averaged over a text of ``context`` tokens.
 
     A weight of a matrix product is one multiplication and one addition. Attention: query times key and weight times
-    value are 2 x width each for every token seen, (T + 1) / 2 of them on average.
+    value are 2 x head width each, for every head and every token seen.
     """
-    d = model.width
-    weights = model.layers * (3 * d * d + d * d + 2 * d * model.feed_forward) + d * model.vocab_size
-    return 2 * weights + model.layers * 2 * d * (model.context + 1)
+    matrices = [
+        math.prod(shape) for name, shape in parameter_shapes(model).items() if name.startswith("blocks.") and len(shape) == 2
+    ]
+    seen = sum(keys_seen(model, layer) for layer in range(model.layers))
+    weights = sum(matrices) + model.width * model.vocab_size  # the head, tied or not
+    return 2 * weights + round(4 * model.heads * model.head_features * seen)
 
 
-def activation_numbers(model):
-    """Numbers that the forward pass keeps for the backward pass, for one sequence of ``context`` tokens.
+def keys_seen(model, layer):
+    """How many keys a token of this layer sees on average over a text of ``context`` tokens.
 
-    Each layer: inputs and outputs of two norms (4 width), queries, keys and values (3 width), the heads' output
-    (width), hidden features before and after the activation (2 feed_forward), attention weights (heads x T; a fused
-    kernel keeps none). Around the layers: final norm (2 width), logits and their softmax (2 vocabulary).
+    Token t sees min(t, W) of them, with W all of its past or the window and the sinks before it.
     """
-    T = model.context
-    layer = 8 * model.width + 2 * model.feed_forward + model.heads * T
-    return T * (model.layers * layer + 2 * model.width + 2 * model.vocab_size)
+    T, window = model.context, model.layer_window(layer)
+    most = min(T, window + model.sinks) if window else T
+    return (most * (most + 1) / 2 + (T - most) * most) / T
+
+
+def hidden_numbers(model):
+    """Features of the feed-forward network before and after its activation; a gated one has two halves before."""
+    return (3 if model.activation in GATED else 2) * model.feed_forward
+
+
+def cache_numbers(model):
+    """Numbers in the key-value cache of one text of ``context`` tokens; a layer with a window keeps that alone."""
+    entries = 0
+    for layer in range(model.layers):
+        window = model.layer_window(layer)
+        entries += min(model.context, window + model.sinks) if window else model.context
+    return 2 * model.key_value_heads * model.head_features * entries
+
+
+def activation_numbers(model, train):
+    """Numbers that the forward pass keeps for the backward pass, for one micro-batch of texts of ``context`` tokens.
+
+    Each layer: inputs and outputs of two norms (4 width), queries and the heads' output (2 heads x head width), keys and
+    values (2 kv heads x head width), hidden features before and after the activation, attention weights (heads x T; a
+    fused kernel keeps none). With ``recompute`` one layer has them at a time, the others keep their input. Around the
+    layers: final norm (2 width); logits and their softmax (2 vocabulary) of as many tokens as the loss holds at once.
+    """
+    T, tokens = model.context, train.batch // train.accumulate * model.context
+    projected = 2 * (model.heads + model.key_value_heads) * model.head_features
+    layer = 4 * model.width + projected + hidden_numbers(model) + model.heads * T
+    layers = layer + (model.layers - 1) * model.width if train.recompute else model.layers * layer
+    return tokens * (layers + 2 * model.width) + 2 * model.vocab_size * train.loss_rows(tokens, model.vocab_size)
 
 
 def optimiser_numbers(model, train):
@@ -95,7 +128,8 @@ def text(facts):
     lines = [f"{total:,} parameters", "", *tree(facts["shapes"]), "", "parameters by part"]
     for part, number in sorted(facts["parts"].items(), key=lambda item: -item[1]):
         lines.append(f"  {part:<20} {number:>13,} {number / total:>7.1%}")
-    flops, T = facts["flops_per_token"], facts["context"]
+    flops, T, accumulate = facts["flops_per_token"], facts["context"], facts["accumulate"]
+    parts = "" if accumulate == 1 else f" in {accumulate} parts"
     lines += [
         "",
         f"FLOPs a token, in a text of {T} tokens",
@@ -103,7 +137,7 @@ def text(facts):
         f"  training             {flops['training']:>13,}   {FORMULAS['flops_training']}",
         f"  ({FORMULAS['embedding']})",
         "",
-        f"memory to train: float32, batch {facts['batch']} x {T} tokens, {facts['optimizer']}",
+        f"memory to train: float32, batch {facts['batch']} x {T} tokens{parts}, {facts['optimizer']}",
         *_memory(facts["memory_training"]),
         f"  (activations: {FORMULAS['activations']})",
         "",

@@ -22,7 +22,8 @@ class Progress:
 
     def update(self, row):
         """Show the latest row."""
-        self.val_loss = row.get("val_loss", self.val_loss)
+        if row.get("val_loss") is not None:
+            self.val_loss = row["val_loss"]
         if self.terminal:
             self._draw(row)
         elif row["step"] == self.total or "val_loss" in row or row["step"] * 20 // self.total > self.said:
@@ -41,7 +42,7 @@ class Progress:
         self.drawn = False
 
     def _numbers(self, row):
-        parts = [f"loss {row['loss']:.3f}"]
+        parts = ["skipped" if row["loss"] is None else f"loss {row['loss']:.3f}"]
         if self.val_loss is not None:
             parts.append(f"held-out {self.val_loss:.3f}")
         parts += [f"lr {row['lr']:.1e}", f"{row['tokens_per_second']:,.0f} tokens/s"]

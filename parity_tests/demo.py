@@ -17,7 +17,8 @@ import torch
 import numpy_ref.__main__ as numpy_side
 import torch_impl.__main__ as torch_side
 from numpy_ref import cli, commands, log, memory, plots
-from numpy_ref.config import SampleConfig, parameter_count, preset
+from numpy_ref.config import SampleConfig, parameter_count
+from numpy_ref.presets import preset
 from numpy_ref.data.token_files import prepare
 from numpy_ref.errors import UserError
 from numpy_ref.inference.generate import generate as numpy_generate
@@ -58,7 +59,7 @@ def main(argv=None):
         run = train(model, settings, dataset, out, report=report)
     except Interrupted as stop:
         report.note(commands.stopped(wing, stop, out))
-        return 130
+        return stop.status
     finally:
         report.close()
     print(f"{run.tokens:,} bytes read in {clock(run.seconds)} minutes")

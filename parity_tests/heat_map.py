@@ -30,10 +30,12 @@ def draw(report, path):
         axes.tick_params(length=0, colors=INK)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    figure.suptitle("Two implementations, one model", x=0.02, ha="left", fontsize=15, fontweight="bold", color=INK)
+    top = {"ha": "left", "va": "top"}  # all in inches from the top, whatever the number of rows
+    title = {"fontsize": 15, "fontweight": "bold", "color": INK}
+    figure.text(0.02, 1 - 0.15 / height, "Two implementations, one model", **title, **top)
     lines = "\n".join(textwrap.wrap(one_line(report), 150))
-    figure.text(0.02, 1 - 0.5 / height, lines, fontsize=8.5, color=FAINT, va="top", linespacing=1.4)
-    figure.subplots_adjust(left=0.225, right=0.985, top=1 - 1.25 / height, bottom=0.45 / height)
+    figure.text(0.02, 1 - 0.5 / height, lines, fontsize=8.5, color=FAINT, linespacing=1.4, **top)
+    figure.subplots_adjust(left=0.225, right=0.985, top=1 - 1.5 / height, bottom=0.45 / height)
     figure.savefig(path, dpi=140, facecolor="white")
     plt.close(figure)
 

@@ -47,7 +47,8 @@ def test_rows_of_a_run(quick):
     folder, found = quick
     for entry in found:
         rows.check(entry)
-    assert {entry["kind"] for entry in found} == {"control", "machine", "component", "training", "generation"}
+    kinds_ = {"control", "machine", "component", "training", "generation", "inference"}
+    assert {entry["kind"] for entry in found} == kinds_
     for entry in found:
         if entry["kind"] in ("component", "training", "generation"):
             assert entry["status"] == "ok" and entry["parity"]["worst"] <= 1
@@ -65,6 +66,7 @@ def test_report_of_a_run(quick):
     for expected in (
         "## Training: tiny",
         "## Generation: tiny",
+        "## Inference: tiny",
         "| layer_norm |",
         "was refused",
         "GFLOP/s",
@@ -72,7 +74,7 @@ def test_report_of_a_run(quick):
     ):
         assert expected in text
     pictures = {path.name: path.read_bytes() for path in folder.glob("*.png")}
-    assert set(pictures) == {"training.png", "generation.png", "components.png", "roofline.png"}
+    assert set(pictures) == {"training.png", "generation.png", "components.png", "roofline.png", "inference.png"}
     assert all(data.startswith(b"\x89PNG") and f"({name})" in text for name, data in pictures.items())
     report.write(folder)
     assert (folder / "report.md").read_text() == text
@@ -223,9 +225,13 @@ def test_flops_are_those_of_the_reference():
 def test_plan_lets_candidates_take_turns():
     """Peers share a group with ours on the same batch, context and formats, and only where they are asked for."""
     plain = [group for group in plan.groups() if group[0]["kind"] == "training"]
-    peers = [group for group in plan.groups(peers=True) if group[0]["kind"] == "training"]
-    assert [group[0]["name"] for group in plain] == [group[0]["name"] for group in peers] == ["showcase", "small"]
-    for without, group in zip(plain, peers):
+    peers = [group for group in plan.groups(plan.Options(peers=True)) if group[0]["kind"] == "training"]
+    names = ["showcase", "small", "llama-1m", "llama-10m"]
+    assert [group[0]["name"] for group in plain] == [group[0]["name"] for group in peers] == names
+    for group in peers[2:]:
+        assert {cell["implementation"] for cell in group} >= {"torch", *plan.PEERS}
+        assert len({json.dumps(cell["shape"]) for cell in group}) == 1
+    for without, group in zip(plain[:2], peers):
         assert {cell["implementation"] for cell in without} == {"numpy", "torch"}
         assert {cell["implementation"] for cell in group} == {"numpy", "torch", *plan.PEERS}
         assert len({json.dumps(cell["shape"]) for cell in group}) == 1

@@ -1,12 +1,15 @@
 """The commands of both wings: what they print, write and stream, and how they are stopped."""
 
 import dataclasses
+import fcntl
 import io
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -19,7 +22,7 @@ from parity_tests.wings import WINGS
 
 def test_train_fills_the_run_folder(checkpoint):
     assert {path.name for path in checkpoint.iterdir()} == {
-        "config.json", "log.jsonl", "checkpoint.npz", "training_curve.png", "data"}
+        "config.json", "log.jsonl", "checkpoint.npz", "checkpoint-00000003.npz", "training_curve.png", "data"}
     assert (checkpoint / "training_curve.png").read_bytes().startswith(b"\x89PNG")
     rows = log.read_rows(checkpoint / "log.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
@@ -167,6 +170,110 @@ def test_chat_reads_a_pipe(runs, monkeypatch, capsys):
         assert run(torch_wing, "chat", "--checkpoint", folder, "--tokens", 12, "--greedy") == 0
         outputs.append(capsys.readouterr().out)
     assert len(outputs[0]) > 5 and outputs[1].endswith(outputs[0]) and outputs[2] == outputs[0] * 2
+
+
+def test_chat_keeps_the_system_text_and_obeys(runs, wing, monkeypatch, capsys):
+    """The system text stays when old turns must go, and commands change how answers are sampled."""
+    lines = ["one two three four", "/temperature 0.5", "/tokens 3", "five six seven", "/help", "/nothing", "/tokens many", "x" * 99]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*lines, "/quit", "never read"])))
+    assert run(wing, "chat", "--checkpoint", runs[str(wing)], "--tokens", 9, "--system", "Be brief.") == 0
+    err = capsys.readouterr().err
+    for words in ("temperature 0.5", "tokens 3", "/reset", "no command /nothing", "/tokens needs one number", "oldest turns", "do not fit"):
+        assert words in err, words
+
+
+def test_a_conversation_forgets_its_oldest_turns_first():
+    from numpy_ref.chat import Conversation
+    from numpy_ref.tokenizers import byte
+
+    class Bytes:
+        encode = staticmethod(byte.encode)
+
+    talk = Conversation(Bytes, ModelConfig(context=40), "be kind", SampleConfig(seed=4))
+    talk.turns = ["first turn\n", "second\n"]
+    assert bytes(talk.prompt("hi").tolist()) == b"be kind\nsecond\nhi"
+    assert [talk.draws().seed, talk.draws().seed] == [4, 5]
+
+
+def test_chat_in_a_terminal(runs):
+    """A person at a pseudo-terminal: the prompt, an answer that Ctrl-C stops, a second answer, Ctrl-D."""
+    import pty
+
+    master, slave = pty.openpty()
+    settings = termios.tcgetattr(slave)
+    settings[3] |= termios.NOFLSH  # else the kernel may drop what is written while it delivers Ctrl-C
+    termios.tcsetattr(slave, termios.TCSANOW, settings)
+    command = [sys.executable, "-m", "torch_impl", "chat", "--checkpoint", runs["torch_impl"], "--tokens", "100000", "--seed", "1"]
+    process = subprocess.Popen(
+        list(map(str, command)), stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TERM": "dumb"},
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(slave)
+    try:
+        everything = _heard(master, lambda text: text.endswith(b"> "), 0.3)
+        for _ in range(2):
+            os.write(master, b"Hello\n")
+            everything += _heard(master, lambda text: b"Hello" in text and len(text) > 300)  # it would go on for minutes
+            os.write(master, b"\x03")
+            everything += _heard(master, lambda text: text.endswith(b"\n> "), 0.3)
+        os.write(master, b"\x04")
+        assert process.wait(timeout=60) == 0
+        assert b"Traceback" not in everything
+    finally:
+        process.kill()
+        os.close(master)
+
+
+def _heard(terminal, enough, silence=0.0):
+    """What a terminal shows until it is ``enough`` and nothing more comes for ``silence`` seconds."""
+    text, deadline = b"", time.monotonic() + 60
+    while time.monotonic() < deadline:
+        more = select.select([terminal], [], [], silence if enough(text) else 0.1)[0]
+        if enough(text) and not (more and silence):
+            return text
+        if more:
+            text += os.read(terminal, 4096)
+    raise AssertionError(f"not heard within a minute; the last was {text[-300:]!r}")
+
+
+def test_attention_is_drawn_and_saved(wing, checkpoint, tmp_path, capsys):
+    import numpy as np
+
+    out = tmp_path / "heads.png"
+    assert run(wing, "attention", "--checkpoint", checkpoint, *PROMPT, "--layer", 1, "--head", 0, "--out", out) == 0
+    assert out.read_bytes().startswith(b"\x89PNG") and "wrote" in capsys.readouterr().err
+    with np.load(out.with_suffix(".npz")) as saved:
+        assert saved["weights"].shape[:2] == (1, 1) and saved["layers"].tolist() == [1] and saved["heads"].tolist() == [0]
+        np.testing.assert_allclose(saved["weights"].sum(-1), 1, rtol=1e-5)
+
+
+def test_guesses_change_no_word(wing, checkpoint, capsys):
+    texts = []
+    for how in ([], ["--lookup"], ["--draft", checkpoint, "--ahead", 2]):
+        arguments = ("generate", "--checkpoint", checkpoint, *PROMPT, "--tokens", 25, "--greedy", "--device", "cpu", *how)
+        assert run(wing, *arguments) == 0
+        printed = capsys.readouterr()
+        texts.append(printed.out)
+        assert ("guesses kept" in printed.err) == bool(how)
+    assert texts[0] == texts[1] == texts[2]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_quantised_copy_speaks_and_is_measured(wing, checkpoint, bits, tmp_path, capsys):
+    assert run(wing, "quantize", "--checkpoint", checkpoint, "--bits", bits, "--group", 16, "--out", tmp_path) == 0
+    losses = []
+    for other in WINGS:
+        assert run(other, "eval", "--checkpoint", tmp_path, "--data", "samples", "--json", "--device", "cpu") == 0
+        losses.append(json.loads(capsys.readouterr().out)["bits_per_byte"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert run(wing, "eval", "--checkpoint", checkpoint, "--data", "samples", "--json", "--device", "cpu") == 0
+    assert losses[0] == pytest.approx(json.loads(capsys.readouterr().out)["bits_per_byte"], abs=0.2)
+    assert run(wing, "generate", "--checkpoint", tmp_path, *PROMPT, "--tokens", 3) == 0
+    assert run(wing, "inspect", "--checkpoint", tmp_path) == 0
+    capsys.readouterr()
+    assert run(wing, "train", "--resume", "--out", tmp_path) == 2
+    assert "quantised" in capsys.readouterr().err
 
 
 def test_chat_survives_ctrl_c_and_what_is_no_text(runs, monkeypatch, capsys):

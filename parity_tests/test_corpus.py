@@ -226,16 +226,18 @@ def test_prepare_writes_what_memory_would_hold(tmp_path):
         assert tokens.tobytes() == expected and getattr(data, f"{name}_bytes") == len(expected)
     header = json.loads((tmp_path / "data.json").read_text())
     assert header == data.header and header["source"] == "pydoc" and set(header["held_out"]) >= set(validation)
-    assert header["train"]["sha256"] == hashlib.sha256((tmp_path / "train.bin").read_bytes()).hexdigest()
+    (shard,) = header["train"]["shards"]
+    assert shard["sha256"] == hashlib.sha256((tmp_path / "train-00000.bin").read_bytes()).hexdigest()
     assert data.side("validation")[1] == 1.0 and "train" in complaint(data.side, "test")
     done, total = zip(*seen)
     assert list(done) == sorted(done) and done[-1] == total[0] == sum(d.size for d in corpus.documents("pydoc"))
-    assert sorted(os.listdir(tmp_path)) == ["data.json", "train.bin", "validation.bin"]
+    names = ["data.json", "train-00000.bin", "train-00000.ends", "validation-00000.bin", "validation-00000.ends"]
+    assert sorted(os.listdir(tmp_path)) == names
 
 
 def test_wide_tokens_are_little_endian_and_bytes_are_those_of_the_text(tmp_path):
     data = token_files.prepare("samples", tmp_path, lambda text: [300] * len(text.split()), "uint16")
-    assert (tmp_path / "train.bin").read_bytes()[:4] == b"\x2c\x01\x2c\x01" and np.all(data.train == 300)
+    assert (tmp_path / "train-00000.bin").read_bytes()[:4] == b"\x2c\x01\x2c\x01" and np.all(data.train == 300)
     tokens, bytes_per_token = data.side("train")
     assert len(tokens) == data.header["train"]["tokens"] and 4 < bytes_per_token < 8
     assert data.train_bytes == round(bytes_per_token * len(tokens)) > 40_000
@@ -247,7 +249,7 @@ def test_same_data_is_reused_and_changed_data_is_not(tmp_path):
 
     def times(tokenizer=encode, **options):
         data = token_files.prepare(source, tmp_path / "run", tokenizer, "uint8", **options)
-        return os.stat(tmp_path / "run" / "train.bin").st_ino, data.header["train"]["sha256"]
+        return os.stat(tmp_path / "run" / "train-00000.bin").st_ino, data.header["train"]["shards"][0]["sha256"]
 
     first = times()
     assert times() == first
@@ -259,7 +261,7 @@ def test_same_data_is_reused_and_changed_data_is_not(tmp_path):
         file.write("\n\n" + prose(99))
     assert times()[1] != first[1]
     again = times()
-    (tmp_path / "run" / "train.bin").write_bytes(b"cut short")
+    (tmp_path / "run" / "train-00000.bin").write_bytes(b"cut short")
     assert times()[1] == again[1]
 
 
@@ -355,10 +357,12 @@ def test_full_and_read_only_disks(tmp_path, monkeypatch, code):
 def test_damaged_token_files(tmp_path):
     assert "no prepared data" in complaint(token_files.open_tokens, tmp_path / "none")
     token_files.prepare("samples", tmp_path, encode, "uint8")
-    content = (tmp_path / "train.bin").read_bytes()
-    (tmp_path / "train.bin").write_bytes(content[:-1])
+    content = (tmp_path / "train-00000.bin").read_bytes()
+    (tmp_path / "train-00000.bin").write_bytes(content[:-1])
     assert "does not hold" in complaint(token_files.open_tokens, tmp_path)
-    (tmp_path / "train.bin").unlink()
+    (tmp_path / "train-00000.bin").write_bytes(content[:-1] + b"?")
+    assert "was altered" in complaint(token_files.open_tokens, tmp_path)
+    (tmp_path / "train-00000.bin").unlink()
     assert "no prepared data" in complaint(token_files.open_tokens, tmp_path)
     for header in ("", "{}", "[1]", '{"dtype": "nonsense"}'):
         (tmp_path / "data.json").write_text(header)

@@ -276,6 +276,42 @@ def test_newton_schulz_flattens_the_singular_values(wing, shape):
     assert singular.max() < 1.3 and singular.min() > 0.3
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (12, 5), (5, 12)])
+def test_muon_is_pytorchs(shape, monkeypatch):
+    """torch.optim.Muon in float64 (it would cast to bfloat16), its step sized like AdamW's, which it isn't by default."""
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda self: self.clone())
+    rng = np.random.default_rng(9)
+    start, grads = rng.normal(size=shape), rng.normal(size=(3, *shape))
+    parameter = torch.nn.Parameter(torch.tensor(start))
+    optimizer = torch.optim.Muon([parameter], 0.1, weight_decay=0.2, momentum=0.9, adjust_lr_fn="match_rms_adamw")
+    for grad in grads:
+        parameter.grad = torch.tensor(grad)
+        optimizer.step()
+    for wing, array in ((numpy_muon, np.array), (torch_muon, torch.tensor)):
+        param, state = array(start), wing.init_state(array(start))
+        for grad in grads:
+            param, state = wing.muon(param, array(grad), state, 0.1, 0.9, 0.2)
+        close(param, parameter)
+        close(state["momentum"], optimizer.state[parameter]["momentum_buffer"])
+    params, states = {"w": torch.tensor(start)}, {"w": torch_muon.init_state(torch.tensor(start))}
+    for grad in grads:
+        torch_muon.muon_(params, {"w": torch.tensor(grad)}, states, 0.1, 0.9, 0.2)
+    close(params["w"], parameter)
+
+
+def test_muon_in_bfloat16_is_pytorchs():
+    """The same in the format in which both run Newton-Schulz: the same products, so within a few of its roundings."""
+    rng = np.random.default_rng(10)
+    start, grad = (torch.tensor(rng.normal(size=(24, 16)), dtype=torch.float32) for _ in range(2))
+    parameter = torch.nn.Parameter(start.clone())
+    parameter.grad = grad.clone()
+    torch.optim.Muon([parameter], 0.1, weight_decay=0.2, adjust_lr_fn="match_rms_adamw").step()
+    params = {"w": start.clone()}
+    torch_muon.muon_(params, {"w": grad}, {"w": torch_muon.init_state(start)}, 0.1, 0.95, 0.2, torch.bfloat16)
+    size = 0.1 * 0.2 * math.sqrt(24)  # of the step, whose entries are below 1.2 times this
+    assert (params["w"] - parameter).abs().max() < 16 * 2.0**-8 * size
+
+
 def test_schedule_is_pytorchs():
     """LinearLR, then CosineAnnealingLR, joined at the end of the warm-up."""
     steps, warmup, peak, final = 20, 5, 0.3, 0.1

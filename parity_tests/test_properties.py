@@ -8,8 +8,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig, parameter_count, parameter_shapes, preset
+from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig, parameter_count, parameter_shapes
+from numpy_ref.presets import preset
 from parity_tests.wings import WINGS
 
 CONFIGS = [
@@ -80,7 +82,7 @@ def test_heads_may_be_reordered(wing):
             "query_key_value.weight": weight[:, order].reshape(3 * width, width),
             "output.weight": np.ascontiguousarray(output[:, order]).reshape(width, width),
         }
-        return wing.call("model.attention", "multi_head_attention", x, params, heads)
+        return wing.call("model.multi_head_attention", "multi_head_attention", x, params, ModelConfig(width=width, heads=heads))
 
     np.testing.assert_allclose(attend([2, 0, 3, 1]), attend([0, 1, 2, 3]), rtol=0, atol=1e-12)
 
@@ -92,13 +94,13 @@ def test_padding_is_invisible(wing, side):
     rng, width = np.random.default_rng(5), 8
     x = rng.normal(size=(1, 5, width))
     params = {"query_key_value.weight": rng.normal(size=(24, width)), "output.weight": rng.normal(size=(width, width))}
-    alone = wing.call("model.attention", "multi_head_attention", x, params, 2)
+    alone = wing.call("model.multi_head_attention", "multi_head_attention", x, params, ModelConfig(width=width, heads=2))
     filler = rng.normal(size=(1, 3, width)) * 1e3
     padded = np.concatenate([filler, x] if side == "left" else [x, filler], axis=1)
     real = slice(3, 8) if side == "left" else slice(0, 5)
     mask = np.zeros((1, 1, 1, 8), bool)
     mask[..., real] = True
-    y = wing.call("model.attention", "multi_head_attention", padded, params, 2, mask)
+    y = wing.call("model.multi_head_attention", "multi_head_attention", padded, params, ModelConfig(width=width, heads=2), mask)
     assert np.isfinite(y).all()
     np.testing.assert_allclose(y[:, real], alone, rtol=0, atol=1e-12)
 
@@ -111,9 +113,9 @@ def test_packed_segments_are_separate_sequences(wing):
     params = {"query_key_value.weight": rng.normal(size=(24, width)), "output.weight": rng.normal(size=(width, width))}
     segment = np.array([0] * 3 + [1] * 4)
     mask = (segment[:, None] == segment[None, :])[None, None]
-    packed = wing.call("model.attention", "multi_head_attention", np.concatenate([first, second], 1), params, 2, mask)
+    packed = wing.call("model.multi_head_attention", "multi_head_attention", np.concatenate([first, second], 1), params, ModelConfig(width=width, heads=2), mask)
     for x, part in ((first, slice(0, 3)), (second, slice(3, 7))):
-        np.testing.assert_allclose(packed[:, part], wing.call("model.attention", "multi_head_attention", x, params, 2), atol=1e-12)
+        np.testing.assert_allclose(packed[:, part], wing.call("model.multi_head_attention", "multi_head_attention", x, params, ModelConfig(width=width, heads=2)), atol=1e-12)
 
 
 @both
@@ -283,3 +285,21 @@ def test_training_learns_a_cycle(wing, optimizer):
         inputs, targets = wing.module("data.batches").batch(wing.array(tokens), step * 8, 8, 12, 0)
         log, params, states = wing.module("training.step").train_step(params, states, inputs, targets, config, train, step)
     assert float(log["loss"]) < 0.1 < math.log(13)
+
+
+@pytest.mark.parametrize("length", [4, 5, 8, 11])
+def test_causal_attention_in_blocks(length, monkeypatch):
+    """16-bit causal attention on a CPU goes block by block of queries: value and gradients are those of the reference."""
+    from numpy_ref.model.attention import scaled_dot_product_attention as reference
+    from torch_impl.model import attention
+
+    monkeypatch.setattr(attention, "_CAUSAL_BLOCK", 4)
+    rng = np.random.default_rng(length)
+    tensors = [torch.from_numpy(rng.standard_normal((2, heads, length, 6))).bfloat16() for heads in (4, 2, 2, 4)]
+    *leaves, dy = tensors
+    y = attention.scaled_dot_product_attention(*(x.requires_grad_() for x in leaves), None, True)
+    found = [y, *torch.autograd.grad(y, leaves, dy)]
+    value, vjp = reference(*(x.detach().double().numpy() for x in leaves), None, True)
+    for ours, exact in zip(found, (value, *vjp(dy.double().numpy()))):
+        exact = torch.from_numpy(exact)
+        assert (ours.detach().double() - exact).norm() < 0.02 * exact.norm()

@@ -3,24 +3,36 @@
 import sys
 
 from numpy_ref import cli
-from torch_impl.device import choose_device, choose_dtype
+from torch_impl.device import choose_device, choose_dtype, product_speed
+from torch_impl.inference.attention_maps import attention_maps
 from torch_impl.inference.generate import generate
+from torch_impl.inference.speculative import speculative_generate
+from torch_impl.model.quantization import quantize_params
+from torch_impl.tokenizers import bpe
 from torch_impl.tokenizers.byte import Decoder, encode
-from torch_impl.training.checkpoint import load
+from torch_impl.training.checkpoint import load, save
+from torch_impl.training.distributed import several
 from torch_impl.training.evaluate import evaluate
 from torch_impl.training.loop import train
 
 WING = cli.Wing(
     name="torch_impl",
     train=train,
+    processes=several,
     choose_device=choose_device,
     choose_dtype=choose_dtype,
+    product_speed=product_speed,
     load=load,
+    save=save,
     evaluate=evaluate,
     generate=generate,
+    speculate=speculative_generate,
+    attention_maps=attention_maps,
+    quantize_params=quantize_params,
     encode=encode,
     decoder=Decoder,
-    chats=True,
+    bpe=bpe.BPE,
+    train_bpe=bpe.train,
 )
 
 

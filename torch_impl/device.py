@@ -1,5 +1,8 @@
 """Which device and which number format a run takes."""
 
+import statistics
+from time import perf_counter
+
 import torch
 
 from numpy_ref.errors import UserError
@@ -33,3 +36,14 @@ def choose_dtype(name, device, config):
         features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
         fast = config.width >= 64 and (features.get("avx512_bf16", False) or features.get("amx_bf16", False))
     return torch.bfloat16 if fast else torch.float32
+
+
+def product_speed(device, dtype, rows=2048, inputs=512, outputs=2048):
+    """Floating-point operations a second that a matrix product reaches on the device: the median of five."""
+    x, weight = (torch.ones(shape, dtype=dtype, device=device) for shape in ((rows, inputs), (inputs, outputs)))
+    seconds = []
+    for _ in range(6):
+        start = perf_counter()
+        float((x @ weight)[0, 0])  # waits for the device
+        seconds.append(perf_counter() - start)
+    return 2 * rows * inputs * outputs / statistics.median(seconds[1:])

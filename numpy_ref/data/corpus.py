@@ -3,7 +3,8 @@
     samples   original texts written for this project, beside this file (about 45 KB)
     pydoc     CPython's help topics, ``pydoc_data.topics`` (about 0.45 MB)
     stdlib    CPython's library source with its tests, every .py file (about 30 MB)
-    a path    a UTF-8 text file, or a folder: every text file in it and below
+    a path    a UTF-8 text file, a JSONL file, or a folder: every such file in it and below
+    hf:NAME   a data set of the package ``datasets``, where that is installed
 
 A document knows its name and size and reads its text when asked, so a corpus may be larger than memory.
 What happens next: ``split.py`` parts held-out text from training text, ``token_files.py`` writes both as tokens.
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from numpy_ref.data import text_records
 from numpy_ref.errors import UserError
 
 DEFINITION = "reading text: no arithmetic"
@@ -24,11 +26,12 @@ SOURCES = ("samples", "pydoc", "stdlib")
 SAMPLES = Path(__file__).with_name("samples")
 SNIFFED = 1 << 20  # bytes of a file that are looked at to tell text from other files
 LARGEST = 1 << 24  # bytes: a larger file is cut into sections, so that no document fills the memory
+OURS = {"data.json", "progress.json"}  # the token files of a run lie beside one of these
 SKIPPED_FOLDERS = {"__pycache__", "site-packages", "dist-packages", "node_modules"}
 BLANK_LINES = re.compile(rb"\n(?:[ \t\r\f]*\n)+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class Document:
     """A named text. ``size`` is in bytes; ``stamp`` changes when the content does; ``load()`` reads the text."""
 
@@ -45,11 +48,12 @@ class Document:
 
 
 def documents(source):
-    """The documents of ``source``, sorted by name: "samples", "pydoc", "stdlib", or a path to a file or a folder.
+    """The documents of ``source``, sorted by name: "samples", "pydoc", "stdlib", hf:NAME, or a path to a file or folder.
 
     A built-in name wins over a path; write ./samples for a folder of that name. In a folder hidden files and whatever
     is not UTF-8 text are passed over. A file that holds more than a tenth of the corpus (a file given alone always
-    does) is cut at blank lines into sections of a fiftieth, at least 1 KB: a split by document needs several.
+    does) is cut at blank lines into sections of a fiftieth, at least 1 KB: a split by document needs several. Each line
+    of a .jsonl file is a document, the text of its "text" (about half a kilobyte of memory each, whatever its length).
     Raises UserError for a path that is missing, unreadable, empty, or not text.
     """
     if source == "pydoc":
@@ -59,15 +63,18 @@ def documents(source):
     if source == "stdlib":
         library = Path(os.__file__).parent
         return _files(library, _walk(library, suffix=".py"))
+    if str(source).startswith(text_records.HUGGING_FACE):
+        return text_records.hugging_face(str(source), Document)
     path = Path(source)
     try:
         if source and path.is_dir():  # "" would be the current folder
             return _cut_large(_files(path, _walk(path)))
         if source and path.exists():
-            return _cut_large([_single(path)])
+            return _records(path, path.name) if text_records.is_records(path) else _cut_large([_single(path)])
     except OSError as error:
         raise _unreadable(path, error) from None
-    raise UserError(f"there is no file or folder {str(source)!r}; give an existing path or one of {', '.join(SOURCES)}")
+    known = ", ".join(SOURCES)
+    raise UserError(f"there is no file or folder {str(source)!r}; give an existing path, one of {known}, or hf:NAME")
 
 
 def fingerprint(documents):
@@ -95,7 +102,7 @@ def _walk(folder, suffix=""):
         raise error
 
     for root, folders, names in os.walk(folder, onerror=refuse):
-        if {"data.json", "train.bin"} <= set(names):  # our own output: byte tokens would pass for text
+        if OURS & set(names) and any(name.startswith(("train", "validation")) for name in names):  # bytes pass for text
             folders.clear()
             continue
         folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS and not name.startswith(".")]
@@ -106,8 +113,14 @@ def _walk(folder, suffix=""):
 
 
 def _files(folder, paths):
-    found = [_file(path, path.relative_to(folder).as_posix()) for path in paths]
-    found = sorted((d for d in found if _fault(d.path) is None), key=lambda d: d.name)
+    found = []
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        if text_records.is_records(path):
+            found += _records(path, name)
+        elif _fault(path) is None:
+            found.append(_file(path, name))
+    found.sort(key=lambda document: document.name)
     if not found:
         raise UserError(f"the folder {str(folder)!r} holds no text; put UTF-8 text files in it (not hidden)")
     return found
@@ -128,18 +141,37 @@ def _file(path, name, start=0, end=None):
     end = status.st_size if end is None else end
 
     def load():
-        try:
-            with open(path, "rb") as file:
-                file.seek(start)
-                content = file.read(end - start)
-        except OSError as error:
-            raise _unreadable(path, error) from None
+        content = _bytes(path, start, end - start)
         try:
             return content.decode("utf-8-sig").replace("\r\n", "\n")
         except UnicodeDecodeError as error:
             raise UserError(_not_text(path, start + error.start)) from None
 
     return Document(name, end - start, f"{status.st_mtime_ns}:{start}", load, path)
+
+
+def _records(path, name):
+    """A document for each line of a JSONL file."""
+    stamp = path.stat().st_mtime_ns
+    found = []
+    for number, start, size in text_records.lines(path):
+
+        def load(number=number, start=start, size=size):
+            return text_records.text_of(_bytes(path, start, size), path, number)
+
+        found.append(Document(f"{name}#{number:012d}", size, f"{stamp}:{start}", load, path))
+    if not found:
+        raise UserError(f"the file {str(path)!r} is empty; give a file with at least 2 KB of text")
+    return found
+
+
+def _bytes(path, start, size):
+    try:
+        with open(path, "rb") as file:
+            file.seek(start)
+            return file.read(size)
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
 def _fault(path):
@@ -176,7 +208,7 @@ def _cut_large(found):
     section = min(max(1024, total // 50), LARGEST // 4)
     cut = []
     for document in found:
-        if document.size <= min(total // 10, LARGEST):
+        if document.size <= min(total // 10, LARGEST) or text_records.is_records(document.path):
             cut.append(document)
         else:
             cut.extend(_sections(document, section))

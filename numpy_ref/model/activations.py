@@ -4,9 +4,12 @@ import math
 
 import numpy as np
 
+from numpy_ref.precision import stored_once
+
 NUMPY_ONLY = {"erf"}
 
 
+@stored_once
 def gelu(x):
     """Gaussian error linear unit (arXiv:1606.08415, section 2): x times the chance that a normal number is below x.
 
@@ -38,6 +41,7 @@ def gelu(x):
     return y, vjp
 
 
+@stored_once
 def gelu_tanh(x):
     """The approximation of GELU by a tanh (arXiv:1606.08415, section 2).
 
@@ -84,9 +88,91 @@ def relu(x):
     return np.where(hidden, 0.0, x), vjp
 
 
+@stored_once
+def silu(x):
+    """Sigmoid linear unit (arXiv:1606.08415, section 2; also called swish): x times its logistic function.
+
+        y = x s,    s = 1 / (1 + exp(-x))
+
+    exp(-|x|) never overflows: s = 1 / (1 + e) on the right and e / (1 + e) on the left, e = exp(-|x|).
+
+    Shapes: x (...) -> y (...);  vjp: dy (...) -> dx (...).
+
+    Backward. s' = s (1 - s), so
+
+        dx = dy (s + x s (1 - s)) = dy s (1 + x (1 - s))
+    """
+    positive = x.real > 0
+    e = np.exp(np.where(positive, -x, x))
+    s = np.where(positive, 1.0, e) / (1.0 + e)
+    rest = np.where(positive, e, 1.0) / (1.0 + e)  # 1 - s, without its cancellation
+
+    def vjp(dy):
+        return dy * s * (1.0 + x * rest)
+
+    return x * s, vjp
+
+
+def swiglu(x):
+    """Gated unit with SiLU (arXiv:2002.05202, eq. 6): one half of the features opens and closes the other.
+
+        y = silu(a) * b,    x = [a, b]
+
+    Shapes: x (..., 2f) -> y (..., f);  vjp: dy (..., f) -> dx (..., 2f).
+
+    Backward: da = silu'(a) (dy * b) and db = dy * silu(a), side by side.
+    """
+    return _gated(silu, x)
+
+
+def geglu(x):
+    """Gated unit with GELU (arXiv:2002.05202, eq. 6).
+
+        y = gelu(a) * b,    x = [a, b]
+
+    Shapes: x (..., 2f) -> y (..., f);  vjp: dy (..., f) -> dx (..., 2f). Backward as for ``swiglu``.
+    """
+    return _gated(gelu, x)
+
+
+def softcap(x, cap):
+    """Bends large values so that they stay between -cap and cap (Gemma 2, arXiv:2408.00118, section 2).
+
+        y = c tanh(x / c)
+
+    Shapes: x (...) -> y (...);  vjp: dy (...) -> dx (...).
+
+    Backward. tanh' = 1 - tanh^2 = 1 / cosh^2. For |x| far above c the first form cancels; with e = exp(-2 |x| / c),
+
+        dx = dy 4 e / (1 + e)^2
+    """
+    bent = np.tanh(x / cap)
+
+    def vjp(dy):
+        e = np.exp((-2.0 / cap) * np.where(x.real > 0, x, -x))
+        return dy * 4.0 * e / ((1.0 + e) * (1.0 + e))
+
+    return cap * bent, vjp
+
+
 def activation(name, x):
-    """The activation of that name: "gelu", "gelu_tanh" or "relu". x (...) -> y (...);  vjp: dy (...) -> dx (...)."""
-    return {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu}[name](x)
+    """The activation of that name, one of ``config.ACTIVATIONS``: x (...) -> y (...), gated ones x (..., 2f) -> (..., f).
+
+    vjp: dy, shaped like y -> dx, shaped like x.
+    """
+    functions = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu, "silu": silu, "swiglu": swiglu, "geglu": geglu}
+    return functions[name](x)
+
+
+def _gated(bend, x):
+    """y = bend(a) * b for x = [a, b]."""
+    a, b = np.split(x, 2, axis=-1)
+    gate, gate_vjp = bend(a)
+
+    def vjp(dy):
+        return np.concatenate((gate_vjp(dy * b), dy * gate), axis=-1)
+
+    return gate * b, vjp
 
 
 def erf(x):

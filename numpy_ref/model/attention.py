@@ -5,80 +5,85 @@ import math
 import numpy as np
 
 from numpy_ref.errors import UserError
-from numpy_ref.model.linear import linear
+from numpy_ref.model.activations import softcap as bend
+from numpy_ref.model.masks import alibi_bias, document_positions, document_runs, visible_keys
 from numpy_ref.model.softmax import softmax
 
 
-def scaled_dot_product_attention(query, key, value, mask=None, causal=False, scale=None):
+def scaled_dot_product_attention(query, key, value, mask=None, causal=False, scale=None, softcap=0.0, bias=None):
     """Attention of queries over keys (arXiv:1706.03762, eq. 1).
 
         S = scale Q K^T        P = softmax(S), with S = -inf where a key is hidden        Y = P V
 
     scale: 1 / sqrt(d) unless given; for random vectors it keeps the deviation of the scores at one.
-    mask: bool, True where a query may see a key, broadcastable to (..., Tq, Tk). causal: see ``causal_mask``; both
+    softcap: c > 0 bends the scores, S = c tanh(S / c), before anything else happens to them (arXiv:2408.00118).
+    bias: constants added to the scores, broadcastable to (..., H, Tq, Tk); no gradient (ALiBi).
+    mask: bool, True where a query may see a key, broadcastable to (..., H, Tq, Tk). causal: see ``causal_mask``; both
     together hide what either hides. A query that sees no key gives zeros, and no gradient.
 
-    Shapes: query Q (..., Tq, d), key K (..., Tk, d), value V (..., Tk, dv) -> Y (..., Tq, dv).
-    vjp: dY (..., Tq, dv) -> dquery, dkey, dvalue, shaped like the arguments.
+    Grouped queries (arXiv:2305.13245): with fewer key than query heads, query head h reads key head h // (H / G).
+
+    Shapes: query Q (..., H, Tq, d), key K (..., G, Tk, d), value V (..., G, Tk, dv) with H a multiple of G
+    -> Y (..., H, Tq, dv).  vjp: dY (..., H, Tq, dv) -> dquery, dkey, dvalue, shaped like the arguments.
 
     Backward. A product C = A B has dA = dC B^T and dB = A^T dC. From the end to the beginning:
 
         Y = P V           dP = dY V^T            dV = P^T dY
         P = softmax(S)    dS = P * (dP - rowsum(dP * P))
-        S = (scale Q) K^T     dQ = scale dS K        dK = dS^T (scale Q)
+        S = c tanh(R / c)     dR = (1 - tanh(R / c)^2) * dS
+        R = (scale Q) K^T     dQ = scale dR K        dK = dR^T (scale Q)
 
-    A hidden entry has P = 0, hence dS = 0: the mask needs no backward of its own.
+    A hidden entry has P = 0, hence dS = 0: the mask needs no backward of its own. A key head that several query heads
+    read collects the gradients of all of them.
     """
     # The scale goes on the queries: the smaller array, and in 16 bits the unscaled scores might overflow.
     scaled = query * _scale(query, scale)
-    weights, softmax_vjp = softmax(_scores(scaled, key, mask, causal))
-    y = weights @ value
+    keys, values = _for_each_query_head(key, query), _for_each_query_head(value, query)
+    scores, scores_vjp = _scores(scaled, keys, mask, causal, softcap, bias)
+    weights, softmax_vjp = softmax(scores)
+    y = weights @ values
 
     def vjp(dy):
-        dvalue = _transposed(weights) @ dy
-        dscores = softmax_vjp(dy @ _transposed(value))
-        dquery = (dscores @ key) * _scale(query, scale)
-        dkey = _transposed(dscores) @ scaled
-        return dquery, dkey, dvalue
+        dvalues = _transposed(weights) @ dy
+        dproduct = scores_vjp(softmax_vjp(dy @ _transposed(values)))
+        dquery = (dproduct @ keys) * _scale(query, scale)
+        dkeys = _transposed(dproduct) @ scaled
+        return dquery, _summed_over_groups(dkeys, key), _summed_over_groups(dvalues, value)
 
     return y, vjp
 
 
-def attention_weights(query, key, mask=None, causal=False, scale=None):
+def attention_weights(query, key, mask=None, causal=False, scale=None, softcap=0.0, bias=None):
     """The probabilities P of ``scaled_dot_product_attention``, for pictures.
 
-    Shapes: query (..., Tq, d), key (..., Tk, d) -> (..., Tq, Tk). No vjp.
+    Shapes: query (..., H, Tq, d), key (..., G, Tk, d) -> (..., H, Tq, Tk). No vjp.
     """
-    return softmax(_scores(query * _scale(query, scale), key, mask, causal))[0]
+    scaled = query * _scale(query, scale)
+    return softmax(_scores(scaled, _for_each_query_head(key, query), mask, causal, softcap, bias)[0])[0]
 
 
-def multi_head_attention(x, params, heads, mask=None, causal=True):
-    """Several attentions side by side, each on its own slice of the features (arXiv:1706.03762, section 3.2.2).
+def sliding_window_attention(
+    query, key, value, window, sinks=0, scale=None, softcap=0.0, slopes=None, documents=None
+):
+    """Causal attention that looks ``window`` tokens back (arXiv:2310.06825, section 2).
 
-        [Q, K, V] = x W^T + b        Y_h = attention(Q_h, K_h, V_h)        y = [Y_1 ... Y_heads] O^T + c
+    Position t sees exactly the keys t - window + 1 ... t, and the first ``sinks`` keys, which trained models use as a
+    place to look at when nothing fits (arXiv:2309.17453). Through n layers a token still reaches n (window - 1) back.
 
-    params: "query_key_value.weight" W (3d, d) and ".bias" b (3d,), whose rows are all queries, then all keys, then all
-    values, and inside each head after head; "output.weight" O (d, d) and ".bias" c (d,). Biases may be absent.
-    mask: bool, True where a query may see a key, broadcastable to (B, heads, T, T).
+    documents: None, or ids (B, T) of texts that share a row, see ``document_positions``: each sees itself alone, its
+    sinks are its own first tokens, and padding sees nothing and gives zeros. slopes: (H,) of ALiBi.
 
-    Shapes: x (B, T, d) -> y (B, T, d);  vjp: dy (B, T, d) -> dx (B, T, d), dparams with the keys of params.
+    Shapes: query (B, H, T, d), key (B, G, T, d), value (B, G, T, dv) -> (B, H, T, dv); vjp as above.
 
-    Backward: the same path in reverse. Splitting into heads only moves values, so its backward moves gradients back.
+    This is the definition: all scores, most of them hidden. The cost of a fast version is linear in T, since only a
+    band of T * window scores counts.
     """
-    projected, projection_vjp = linear(x, params["query_key_value.weight"], params.get("query_key_value.bias"))
-    query, key, value = _split(projected, heads)
-    attended, attention_vjp = scaled_dot_product_attention(query, key, value, mask, causal)
-    y, output_vjp = linear(_joined(attended), params["output.weight"], params.get("output.bias"))
-
-    def vjp(dy):
-        grads = {}
-        djoined, grads["output.weight"], grads["output.bias"] = output_vjp(dy)
-        dattended = np.swapaxes(djoined.reshape(*x.shape[:2], heads, -1), 1, 2)
-        dprojected = _unsplit(*attention_vjp(dattended))
-        dx, grads["query_key_value.weight"], grads["query_key_value.bias"] = projection_vjp(dprojected)
-        return dx, {name: grads[name] for name in params}
-
-    return y, vjp
+    if documents is None:
+        documents = np.zeros((1, query.shape[-2]), np.int64)
+    positions, documents = document_positions(documents), document_runs(documents)
+    mask = visible_keys(positions, positions, window, sinks, documents, documents)
+    bias = None if slopes is None else alibi_bias(positions, positions, slopes)
+    return scaled_dot_product_attention(query, key, value, mask, False, scale, softcap, bias)
 
 
 def causal_mask(queries, keys):
@@ -103,31 +108,31 @@ def _transposed(matrix):
     return np.swapaxes(matrix, -1, -2)
 
 
-def _scores(scaled, key, mask, causal):
-    """Scores (..., Tq, Tk), -inf where a query may not look."""
+def _for_each_query_head(shared, query):
+    """Keys or values (..., G, Tk, d), each head as often as query heads read it: (..., H, Tk, d)."""
+    if shared.ndim < 3 or shared.shape[-3] == query.shape[-3]:
+        return shared
+    return np.repeat(shared, query.shape[-3] // shared.shape[-3], axis=-3)
+
+
+def _summed_over_groups(gradient, shared):
+    """The transpose of ``_for_each_query_head``: (..., H, Tk, d) -> (..., G, Tk, d), shaped like ``shared``."""
+    if gradient.shape == shared.shape:
+        return gradient
+    groups = gradient.reshape(*shared.shape[:-2], -1, *shared.shape[-2:])
+    return np.sum(groups, axis=-3)
+
+
+def _scores(scaled, key, mask, causal, softcap, bias):
+    """Scores (..., Tq, Tk), -inf where a query may not look; vjp: dscores -> gradient of scaled @ key^T."""
     if mask is not None and mask.dtype != bool:
         raise UserError(f"the attention mask has dtype {mask.dtype}; it must be bool, True where a query may see a key")
-    scores = scaled @ _transposed(key)
+    scores, vjp = scaled @ _transposed(key), lambda dscores: dscores
+    if softcap:
+        scores, vjp = bend(scores, softcap)
+    if bias is not None:
+        scores = scores + bias.astype(scores.real.dtype)
     if causal:
         visible = causal_mask(*scores.shape[-2:])
         mask = visible if mask is None else visible & mask
-    return scores if mask is None else np.where(mask, scores, -np.inf)
-
-
-def _split(projected, heads):
-    """(B, T, 3d) -> query, key, value, each (B, heads, T, d / heads): views, nothing is copied."""
-    batch, length, features = projected.shape
-    parts = projected.reshape(batch, length, 3, heads, features // (3 * heads))
-    return tuple(np.transpose(parts, (2, 0, 3, 1, 4)))
-
-
-def _unsplit(dquery, dkey, dvalue):
-    """The transpose of ``_split``: three (B, heads, T, d / heads) -> (B, T, 3d)."""
-    parts = np.stack([np.swapaxes(part, 1, 2) for part in (dquery, dkey, dvalue)], axis=2)
-    return parts.reshape(*parts.shape[:2], -1)
-
-
-def _joined(attended):
-    """(B, heads, T, d / heads) -> (B, T, d): the heads of a position side by side."""
-    swapped = np.swapaxes(attended, 1, 2)
-    return swapped.reshape(*swapped.shape[:2], -1)
+    return (scores if mask is None else np.where(mask, scores, -np.inf)), vjp

@@ -1,13 +1,13 @@
 """One layer of the transformer: attention moves information between positions, the feed-forward network works on it."""
 
-from numpy_ref.model.attention import multi_head_attention
 from numpy_ref.model.dropout import dropout
 from numpy_ref.model.feed_forward import feed_forward
-from numpy_ref.model.norms import layer_norm
+from numpy_ref.model.multi_head_attention import multi_head_attention
+from numpy_ref.model.norms import norm as normed
 from numpy_ref.model.residual import residual
 
 
-def block(x, params, config, mask=None, causal=True, keep=None):
+def block(x, params, config, mask=None, causal=True, keep=None, layer=0, phases=None, documents=None):
     """Attention, then the feed-forward network, each in a residual branch.
 
         pre:   x = x + drop(attention(norm(x)))        x = x + drop(feed_forward(norm(x)))      (arXiv:2002.04745)
@@ -16,6 +16,7 @@ def block(x, params, config, mask=None, causal=True, keep=None):
     params: the entries of ``parameter_shapes`` under "blocks.<layer>.", without that prefix. config: ModelConfig.
     mask: bool, True where a query may see a key, broadcastable to (B, heads, T, T).
     keep: None, or dropout masks (B, T, d) of the attention and of the feed-forward branch.
+    layer, phases, documents: see ``multi_head_attention``.
 
     Shapes: x (B, T, d) -> y (B, T, d);  vjp: dy (B, T, d) -> dx (B, T, d), dparams with the keys of params.
     """
@@ -23,13 +24,14 @@ def block(x, params, config, mask=None, causal=True, keep=None):
     branch = _pre_norm if config.norm_position == "pre" else _post_norm
 
     def norm(name):
-        return lambda x: _named_norm(x, with_prefix(params, name), config.norm_eps)
+        return lambda x: normed(x, with_prefix(params, name), config.norm, config.norm_eps)
 
     def drop(keep):
         return lambda x: dropout(x, keep, config.dropout)
 
     def attend(x):
-        return multi_head_attention(x, with_prefix(params, "attention"), config.heads, mask, causal)
+        own = with_prefix(params, "attention")
+        return multi_head_attention(x, own, config, mask, causal, layer, phases, documents)
 
     def feed(x):
         return feed_forward(x, with_prefix(params, "feed_forward"), config.activation)
@@ -84,17 +86,5 @@ def _post_norm(x, function, norm, drop):
         dx, ddropped = sum_vjp(dtotal)
         dx_branch, dfunction = function_vjp(drop_vjp(ddropped))
         return dx + dx_branch, dfunction, dnorm
-
-    return y, vjp
-
-
-def _named_norm(x, params, eps):
-    """``layer_norm`` with its weight and bias in a dict, as the other parts have them."""
-    y, norm_vjp = layer_norm(x, params["weight"], params.get("bias"), eps)
-
-    def vjp(dy):
-        dx, dweight, dbias = norm_vjp(dy)
-        grads = {"weight": dweight, "bias": dbias}
-        return dx, {name: grads[name] for name in params}
 
     return y, vjp

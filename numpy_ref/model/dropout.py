@@ -20,6 +20,6 @@ def dropout(x, keep, rate):
     return apply(x), apply
 
 
-def dropout_mask(seed, stream, shape, rate):
-    """Which features stay, each with probability 1 - rate: bool of the given shape."""
-    return uniform(seed, stream, shape) >= rate
+def dropout_mask(seed, stream, shape, rate, offset=0):
+    """Which features stay, each with probability 1 - rate: bool of ``shape``, from ``offset`` on in the stream."""
+    return uniform(seed, stream, shape, offset) >= rate

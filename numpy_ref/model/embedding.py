@@ -3,8 +3,10 @@
 import numpy as np
 
 from numpy_ref.errors import UserError
+from numpy_ref.precision import stored_once
 
 
+@stored_once
 def embedding(tokens, weight, scale=1.0):
     """Rows of a table.
 

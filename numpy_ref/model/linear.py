@@ -2,11 +2,18 @@
 
 import numpy as np
 
+from numpy_ref.model.float8 import Float8, float8_linear
+from numpy_ref.model.quantization import Quantized, quantized_linear
+from numpy_ref.precision import stored_once
 
+
+@stored_once
 def linear(x, weight, bias=None):
     """Affine map of the last axis.
 
         y = x W^T + b
+
+    A ``Quantized`` weight is used as it is and gets no gradient; a ``Float8`` one is multiplied in 8 bits.
 
     Shapes: x (..., i), weight W (o, i), bias (o,) or None -> y (..., o).
     vjp: dy (..., o) -> dx (..., i), dweight (o, i), dbias (o,) or None.
@@ -17,6 +24,10 @@ def linear(x, weight, bias=None):
         dW_oi = sum_n dy_no x_ni        dW = dy^T x
         db_o  = sum_n dy_no
     """
+    if isinstance(weight, Quantized):
+        return quantized_linear(x, weight, bias)
+    if isinstance(weight, Float8):
+        return float8_linear(x, weight.values, bias)
     # One large matrix product is faster than a batch of small ones.
     rows = x.reshape(-1, x.shape[-1])
     y = rows @ weight.T

@@ -2,7 +2,10 @@
 
 import numpy as np
 
+from numpy_ref.precision import stored_once
 
+
+@stored_once
 def softmax(x):
     """Positive weights that sum to one over the last axis.
 

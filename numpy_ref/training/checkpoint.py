@@ -5,12 +5,19 @@ from pathlib import Path
 import numpy as np
 
 from numpy_ref import checkpoint_file
+from numpy_ref.model.quantization import Quantized
 
 
 def save(folder, run):
     """Write ``folder``/checkpoint.npz in one step. UserError when that fails or a weight is not finite."""
     run.wing = "numpy"
     checkpoint_file.write(Path(folder) / checkpoint_file.NAME, *checkpoint_file.pack(run, np.asarray))
+
+
+def snapshot(run):
+    """(arrays, header) of the run as it stands, copied: training may go on while they are written (`saving.py`)."""
+    run.wing = "numpy"
+    return checkpoint_file.pack(run, np.array)
 
 
 def load(folder, dtype=None, device=None):
@@ -24,4 +31,4 @@ def load(folder, dtype=None, device=None):
     def array(value):
         return value.astype(dtype) if dtype and value.dtype.kind == "f" else value
 
-    return checkpoint_file.unpack(*checkpoint_file.read(folder), array)
+    return checkpoint_file.unpack(*checkpoint_file.read(folder), array, Quantized)

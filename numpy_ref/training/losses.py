@@ -3,8 +3,12 @@
 import numpy as np
 
 from numpy_ref.errors import UserError
+from numpy_ref.model.activations import softcap as bend
+from numpy_ref.model.linear import linear
+from numpy_ref.precision import stored_once
 
 
+@stored_once(value=False)
 def cross_entropy(
     logits, targets, ignore_index=-100, label_smoothing=0.0, z_loss=0.0, denominator=None, reduction="mean"
 ):
@@ -57,6 +61,66 @@ def cross_entropy(
             dx -= (label_smoothing / vocabulary) * dloss[:, None]
         return dx.reshape(logits.shape).astype(logits.dtype, copy=False)
 
+    return _reduced(loss, targets.shape, denominator, reduction), vjp
+
+
+@stored_once(value=False)
+def linear_cross_entropy(
+    x,
+    weight,
+    targets,
+    softcap=0.0,
+    ignore_index=-100,
+    label_smoothing=0.0,
+    z_loss=0.0,
+    denominator=None,
+    reduction="mean",
+    chunk=1024,
+):
+    """The output head and its cross-entropy in one, with the logits of ``chunk`` tokens in memory at a time.
+
+        l = cross_entropy(c tanh(x W^T / c), targets)        without the tanh where softcap c is 0
+
+    With a vocabulary of 100,000 the logits are by far the largest array of a step (arXiv:2411.09009, section 1); no
+    token's loss depends on another's, so they need never exist all at once.
+
+    Shapes: x (..., d), weight W (V, d), targets (...) of whole numbers -> () or, for reduction "none", (...).
+    vjp: dy -> dx (..., d), dweight (V, d). The other arguments and errors are those of ``cross_entropy``.
+
+    Backward: the logits of each chunk are computed again, and their gradient is handed on at once,
+
+        dx_n = dlogits_n W        dW = sum over the chunks of dlogits^T x
+    """
+    rows, labels = x.reshape(-1, x.shape[-1]), targets.reshape(-1)
+    parts = [slice(start, start + chunk) for start in range(0, max(1, len(rows)), chunk)]
+    if denominator is None:
+        denominator = max(1, int(np.sum(labels != ignore_index)))
+
+    def losses(part):
+        """Each token's loss in one chunk; vjp: dloss -> dx, dweight."""
+        cap_vjp = None
+        logits, linear_vjp = linear(rows[part], weight)
+        if softcap:
+            logits, cap_vjp = bend(logits, softcap)
+        loss, loss_vjp = cross_entropy(logits, labels[part], ignore_index, label_smoothing, z_loss, reduction="none")
+
+        def vjp(dloss):
+            dlogits = loss_vjp(dloss)
+            return linear_vjp(dlogits if cap_vjp is None else cap_vjp(dlogits))[:2]
+
+        return loss, vjp
+
+    def vjp(dy):
+        dy = dy / denominator if reduction == "mean" else dy
+        dloss = np.broadcast_to(dy, targets.shape).reshape(-1)
+        dx, dweight = [], 0.0
+        for part in parts:
+            dx_part, dweight_part = losses(part)[1](dloss[part])
+            dx.append(dx_part)
+            dweight = dweight + dweight_part
+        return np.concatenate(dx).reshape(x.shape), dweight
+
+    loss = np.concatenate([losses(part)[0] for part in parts])
     return _reduced(loss, targets.shape, denominator, reduction), vjp
 
 

@@ -55,11 +55,16 @@ def orthogonalise(matrix, steps=5, eps=1e-7):
     return np.swapaxes(x, -1, -2) if tall else x
 
 
-def matrices(name, param, width):
-    """A parameter as the stack of matrices that Muon makes orthogonal each for itself: (n, rows, columns).
+def matrices(name, array, params):
+    """The matrices inside a parameter, which Muon makes orthogonal each for itself: a list of (rows, columns), views.
 
-    "query_key_value" (3 width, width) holds three projections that have nothing in common: (3, width, width). Every
-    other matrix is a stack of one. The result is a view.
+    "query_key_value" stacks the projections to queries, keys and values, which have nothing in common, and "gate_up"
+    the two of a gated feed-forward network. Where query heads share keys (grouped queries) the first of the three is
+    higher than the others: as high as its block's "output" weight is wide, which reads what those heads return.
+
+    array: the parameter of that name, or its gradient or momentum; params: all of them, for their shapes.
     """
-    rows = width if name.endswith("query_key_value.weight") else param.shape[0]
-    return param.reshape(-1, rows, param.shape[1])
+    if name.endswith("query_key_value.weight"):
+        queries = params[name.replace("query_key_value", "output")].shape[1]
+        return np.split(array, (queries, (queries + array.shape[0]) // 2))
+    return np.split(array, 2) if name.endswith("gate_up.weight") else [array]

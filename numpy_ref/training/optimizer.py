@@ -1,5 +1,7 @@
 """Which parameter takes which optimiser, and one step of all of them."""
 
+import numpy as np
+
 from numpy_ref.training import adamw, muon
 
 
@@ -20,7 +22,7 @@ def update(params, grads, states, lr, train_config):
     new_params, new_states = {}, {}
     for name, param in params.items():
         step = _muon if _takes_muon(name, param.shape, train_config) else _adamw
-        new_params[name], new_states[name] = step(name, param, grads[name], states[name], lr, train_config)
+        new_params[name], new_states[name] = step(name, params, grads[name], states[name], lr, train_config)
     return new_params, new_states
 
 
@@ -29,16 +31,18 @@ def _takes_muon(name, shape, train_config):
     return train_config.optimizer == "muon" and inner_matrix
 
 
-def _adamw(name, param, grad, state, lr, config):
+def _adamw(name, params, grad, state, lr, config):
+    param = params[name]
     decay = config.weight_decay if adamw.decays(name, param.shape) else 0.0
     return adamw.adamw(param, grad, state, lr, config.beta1, config.beta2, config.eps, decay)
 
 
-def _muon(name, param, grad, state, lr, config):
-    """Muon on the parameter's stack of matrices; its momentum is kept in the parameter's own shape."""
-    stack, stack_grad, momentum = (
-        muon.matrices(name, array, param.shape[1]) for array in (param, grad, state["momentum"])
-    )
-    decay = config.weight_decay if adamw.decays(name, param.shape) else 0.0
-    stack, state = muon.muon(stack, stack_grad, {"momentum": momentum}, lr, config.momentum, decay)
-    return stack.reshape(param.shape), {"momentum": state["momentum"].reshape(param.shape)}
+def _muon(name, params, grad, state, lr, config):
+    """Muon on each matrix of the parameter; its momentum is kept in the parameter's own shape."""
+    parts = [muon.matrices(name, array, params) for array in (params[name], grad, state["momentum"])]
+    moved, momentum = [], []
+    for matrix, matrix_grad, buffer in zip(*parts, strict=True):
+        matrix, state = muon.muon(matrix, matrix_grad, {"momentum": buffer}, lr, config.momentum, config.weight_decay)
+        moved.append(matrix)
+        momentum.append(state["momentum"])
+    return np.concatenate(moved), {"momentum": np.concatenate(momentum)}

@@ -1,34 +1,111 @@
 """One training step: loss, gradients, clipping, update."""
 
+import numpy as np
+
+from numpy_ref.data.batches import IGNORED
+from numpy_ref.errors import UserError
+from numpy_ref.model.float8 import float8_params
 from numpy_ref.model.transformer import dropout_masks, transformer
+from numpy_ref.precision import stored
 from numpy_ref.training.clipping import clip_by_global_norm
-from numpy_ref.training.losses import cross_entropy
+from numpy_ref.training.ema import ema
+from numpy_ref.training.loss_scaling import update_scale
+from numpy_ref.training.losses import cross_entropy, linear_cross_entropy
 from numpy_ref.training.optimizer import update
-from numpy_ref.training.schedules import warmup_cosine
+from numpy_ref.training.schedules import learning_rate
+
+_HALVES = ("bfloat16", "float16")
 
 
-def loss_and_grads(params, inputs, targets, model_config, train_config, step):
-    """Mean loss of a batch and the gradient of every parameter. The number format is that of the parameters.
+def loss_and_grads(params, inputs, targets, model_config, train_config, step, documents=None, scale=1.0):
+    """Mean loss of a batch and the gradient of every parameter.
 
-    inputs, targets: (B, T) of whole numbers; step: from 0, draws the dropout masks.
-    Returns loss (), grads with the keys and shapes of params.
+    The number format is that of the parameters; in training with dtype bfloat16 or float16 it is float32, rounded to
+    that format wherever Torch would store 16 bits (`precision.py`). ``scale`` multiplies the loss before the backward
+    pass and is divided out of the gradients: in float16 small ones would vanish.
+
+    inputs, targets: (B, T) of whole numbers; step: from 0, draws the dropout masks; documents: None, or ids (B, T) of
+    texts that share a row (see ``transformer``): the target of a document's last token belongs to the next one, so
+    callers ignore it.
+
+    With ``accumulate`` = k the rows go through the model in k parts. Every part divides by the number of tokens that
+    count in the whole batch, so that the sums over the parts are the batch's own loss and gradients: a mean of the
+    parts' means would give more weight to tokens of parts that have few.
+
+    Returns loss (), grads with the keys and shapes of params. Raises UserError where k does not divide B.
     """
-    keep = dropout_masks(model_config, *inputs.shape, train_config.seed, step)
-    logits, model_vjp = transformer(inputs, params, model_config, keep=keep)
-    loss, loss_vjp = cross_entropy(
-        logits, targets, label_smoothing=train_config.label_smoothing, z_loss=train_config.z_loss
+    denominator = max(1, int(np.sum(targets != IGNORED)))
+    half = train_config.dtype if train_config.dtype in _HALVES else None
+    weights = {name: stored(param, half) for name, param in params.items()} if half else params
+    weights = float8_params(weights) if train_config.float8 else weights
+    loss, grads = None, None
+    for rows in _micro_batches(len(inputs), train_config.accumulate):
+        keep = dropout_masks(model_config, rows.stop - rows.start, inputs.shape[1], train_config.seed, step, rows.start)
+        own = None if documents is None else documents[rows]
+        part, vjp = _loss(weights, inputs[rows], targets[rows], model_config, train_config, keep, own, denominator)
+        part_grads = vjp(scale)
+        if half:
+            part_grads = {name: np.asarray(grad) / scale for name, grad in part_grads.items()}
+        loss = part if loss is None else loss + part
+        grads = part_grads if grads is None else {name: grads[name] + grad for name, grad in part_grads.items()}
+    return loss, grads
+
+
+def _micro_batches(rows, parts):
+    """Slices that cut ``rows`` into equal parts."""
+    if rows % parts:
+        raise UserError(f"{rows} rows can't be cut into accumulate={parts} equal parts; take a divisor of {rows}")
+    size = rows // parts
+    return [slice(start, start + size) for start in range(0, rows, size)]
+
+
+def _loss(params, inputs, targets, model_config, train_config, keep, documents, denominator):
+    """The share of these rows in the loss ();  vjp: dy -> grads. Many logits are never held all at once."""
+    settings = {"label_smoothing": train_config.label_smoothing, "z_loss": train_config.z_loss}
+    chunk = train_config.loss_rows(targets.size, model_config.vocab_size)
+    whole = chunk >= targets.size
+    y, model_vjp = transformer(
+        inputs, params, model_config, keep=keep, documents=documents, recompute=train_config.recompute, logits=whole
     )
-    return loss, model_vjp(loss_vjp(1.0))
+    if whole:
+        loss, loss_vjp = cross_entropy(y, targets, **settings, denominator=denominator)
+        return loss, lambda dy: model_vjp(loss_vjp(dy))
+    head = "token_embedding.weight" if model_config.tie_embeddings else "output.weight"
+    loss, loss_vjp = linear_cross_entropy(
+        y, params[head], targets, model_config.logit_softcap, **settings, denominator=denominator, chunk=chunk
+    )
+
+    def vjp(dy):
+        dx, dweight = loss_vjp(dy)
+        grads = model_vjp(dx)
+        return grads | {head: grads[head] + dweight}
+
+    return loss, vjp
 
 
-def train_step(params, states, inputs, targets, model_config, train_config, step):
+def train_step(params, states, inputs, targets, model_config, train_config, step, documents=None):
     """One step of training on one batch.
 
     params: name -> array; states: from ``init_states``; inputs, targets: (B, T) of whole numbers; step: from 0.
-    Returns {"loss": nats per token before the step, "lr", "grad_norm": before clipping}, new params, new states.
+    In float16 states["loss_scale"] keeps the dynamic loss scale, which a skipped step halves.
+    With ``ema`` set, states["ema"] is the moving average of the weights, beginning at those of the first step.
+    Returns {"loss": nats per token before the step, "lr", "grad_norm": before clipping, "skipped"}, new params, new
+    states. A step whose loss or gradient norm is not finite is skipped: the params and states that came in come back.
     """
-    loss, grads = loss_and_grads(params, inputs, targets, model_config, train_config, step)
-    grads, norm = clip_by_global_norm(grads, train_config.clip)
-    lr = warmup_cosine(step, train_config.steps, train_config.lr, train_config.warmup, train_config.final_lr)
-    params, states = update(params, grads, states, lr, train_config)
-    return {"loss": loss, "lr": lr, "grad_norm": norm}, params, states
+    scaling = states.get("loss_scale", {"scale": 2.0**16, "good_steps": 0})
+    scale = scaling["scale"] if train_config.dtype == "float16" else 1.0
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is seen below
+        loss, grads = loss_and_grads(params, inputs, targets, model_config, train_config, step, documents, scale)
+        grads, norm = clip_by_global_norm(grads, train_config.clip)
+        skipped = not np.isfinite(loss + norm)
+    lr = learning_rate(step, train_config)
+    metrics = {"loss": loss, "lr": lr, "grad_norm": norm, "skipped": skipped}
+    if train_config.dtype == "float16":
+        scale, good_steps = update_scale(*scaling.values(), not skipped)
+        states = states | {"loss_scale": {"scale": scale, "good_steps": good_steps}}
+    if skipped:
+        return metrics, params, states
+    new_params, new_states = update(params, grads, states, lr, train_config)
+    if train_config.ema:
+        new_states["ema"] = ema(states.get("ema", params), new_params, train_config.ema, step)
+    return metrics, new_params, states | new_states

@@ -1,9 +1,10 @@
-"""Declarations of gelu, gelu_tanh, relu, and of their choice by name."""
+"""Declarations of gelu, gelu_tanh, relu, silu, the gated units, softcap, and of the choice by name."""
 
 import numpy as np
 
 import numpy_ref.model.activations as numpy_activations
 import torch_impl.model.activations as torch_activations
+from numpy_ref.config import ACTIVATIONS, GATED
 from parity_tests.harness.declaration import DTYPES, Allowance, Bug, Case, Component
 
 
@@ -117,9 +118,124 @@ RELU = declare(
 )
 
 
+# F.silu's slope in float32 is s (1 + x (1 - s)) with 1 - s computed by subtraction, which cancels where s is near 1.
+SILU_SLOPE = (
+    Allowance(
+        "dx",
+        "PyTorch's kernel computes 1 - sigmoid(x) by subtraction, which cancels for large x",
+        lambda a, dy: 2 * np.abs(dy) * (1 + np.minimum(np.abs(a["x"]), 1e4)),
+        DTYPES,
+        "float32",
+    ),
+)
+SILU = declare(
+    "silu",
+    (
+        Bug("sigmoid alone", "numpy", "return x * s, vjp", "return s, vjp"),
+        Bug("slope without the second term", "numpy", "dy * s * (1.0 + x * rest)", "dy * s"),
+        Bug("slope of the sigmoid", "numpy", "dy * s * (1.0 + x * rest)", "dy * s * rest"),
+        Bug("exp overflows on the left", "numpy", "np.where(positive, -x, x)", "np.where(positive, -x, x) * 0.5"),
+        Bug("GELU", "torch", "F.silu(x)", "F.gelu(x)"),
+        Bug("hard swish", "torch", "F.silu(x)", "F.hardswish(x)"),
+    ),
+    SILU_SLOPE,
+)
+
+
+def draw_halves(source):
+    x = source.array("x", (*source.leading(), 2 * source.size(33)))
+    source.event("width 1", x.shape[-1] == 2)
+    return source.case({"x": x})
+
+
+def gated(name, slope, bugs):
+    """A gated unit: one half's tail errors are multiplied by the other half."""
+
+    def terms(arguments, dy):
+        a, b = np.split(np.abs(arguments["x"]), 2, axis=-1)
+        da = 2 * np.abs(dy) * b * slope(np.minimum(a, 1e4))
+        return np.concatenate((da, 2 * np.abs(dy) * a), axis=-1)
+
+    def value(arguments, dy):
+        a, b = np.split(np.abs(arguments["x"]), 2, axis=-1)
+        return 2 * a * b
+
+    why = TAIL if name == "geglu" else SILU_SLOPE[0].why
+    return Component(
+        name=name,
+        numpy=getattr(numpy_activations, name),
+        torch=getattr(torch_activations, name),
+        draw=draw_halves,
+        differentiable=("x",),
+        allowances=(
+            Allowance("dx", why, terms, DTYPES, "float32"),
+            *((Allowance("value", why, value, DTYPES, "float32"),) if name == "geglu" else ()),
+        ),
+        events=("width 1", "strided", "expanded", "offset"),
+        shapes={"small": shape(3, 34), "showcase": shape(32, 128, 768), "wide": shape(32, 256, 2048)},
+        flops=lambda case: 6 * case.arrays["x"].size,
+        bytes=lambda case, size: 1.5 * size * case.arrays["x"].size,
+        bugs=bugs,
+    )
+
+
+SWIGLU = gated(
+    "swiglu",
+    lambda x: 1 + x,
+    (
+        Bug("halves swapped", "numpy", "a, b = np.split(x, 2, axis=-1)", "b, a = np.split(x, 2, axis=-1)", "_gated"),
+        Bug("neighbours for halves", "numpy", "np.split(x, 2, axis=-1)", "(x[..., 0::2], x[..., 1::2])", "_gated"),
+        Bug("gradients of the halves swapped", "numpy", "(gate_vjp(dy * b), dy * gate)", "(dy * gate, gate_vjp(dy * b))", "_gated"),
+        Bug("gradient of the gate without the other half", "numpy", "gate_vjp(dy * b)", "gate_vjp(dy)", "_gated"),
+        Bug("GELU", "torch", "F.silu(a) * b", "F.gelu(a) * b"),
+        Bug("no gate", "torch", "F.silu(a) * b", "F.silu(a) + 0 * b"),
+        Bug("sigmoid gate", "torch", "F.silu(a) * b", "a.sigmoid() * b"),
+    ),
+)
+GEGLU = gated(
+    "geglu",
+    lambda x: 1 + x,
+    (
+        Bug("SiLU", "numpy", "_gated(gelu, x)", "_gated(silu, x)"),
+        Bug("tanh form", "numpy", "_gated(gelu, x)", "_gated(gelu_tanh, x)"),
+        Bug("halves swapped", "torch", "a, b = x.chunk(2, -1)", "b, a = x.chunk(2, -1)"),
+        Bug("no gate", "torch", "gelu(a) * b", "gelu(a) + 0 * b"),
+    ),
+)
+
+
+def draw_softcap(source):
+    x = source.array("x", (*source.leading(), source.size(65)))
+    cap = source.choice(1.0, 30.0, 0.5)
+    source.event("saturated", bool((np.abs(x) > 10 * cap).any()))
+    return source.case({"x": x}, cap=cap)
+
+
+SOFTCAP = Component(
+    name="softcap",
+    numpy=numpy_activations.softcap,
+    torch=torch_activations.softcap,
+    draw=draw_softcap,
+    differentiable=("x",),
+    elementwise=True,
+    # The slope 1 - tanh^2 by subtraction; and tanh itself is rounded before it is squared.
+    cancellation=lambda arguments, dy, unit: {"dx": 4 * np.abs(dy)},
+    events=("saturated", "strided", "zero"),
+    shapes={"small": lambda rng: Case({"x": rng.standard_normal((3, 33))}, {"cap": 2.0})},
+    bugs=(
+        Bug("not scaled back", "numpy", "return cap * bent, vjp", "return bent, vjp"),
+        Bug("not scaled down", "numpy", "np.tanh(x / cap)", "np.tanh(x)"),
+        Bug("no slope", "numpy", "return dy * 4.0 * e / ((1.0 + e) * (1.0 + e))", "return dy * 1.0"),
+        Bug("slope counted by the cap", "numpy", "return dy * 4.0", "return cap * dy * 4.0"),
+        Bug("cut, not bent", "torch", "cap * torch.tanh(x / cap)", "x.clamp(-cap, cap)"),
+        Bug("cap of one", "torch", "cap * torch.tanh(x / cap)", "torch.tanh(x)"),
+    ),
+)
+
+
 def draw_named(source):
-    case = draw(source)
-    name = source.choice("gelu", "gelu_tanh", "relu")
+    name = source.choice(*ACTIVATIONS)
+    case = draw_halves(source) if name in GATED else draw(source)
     return Case(case.arrays, {"name": name}, case.events | {name}, case.layouts, case.seed, case.cotangent)
 
 
@@ -129,17 +245,16 @@ ACTIVATION = Component(
     torch=torch_activations.activation,
     draw=draw_named,
     differentiable=("x",),
-    inside="float32",
-    elementwise=True,
-    events=("gelu", "gelu_tanh", "relu"),
-    kernels=(GELU, GELU_TANH),
+    events=ACTIVATIONS,
+    kernels=(GELU, GELU_TANH, SILU),
     weight=2,
     bugs=(
         Bug("exact for tanh", "numpy", '"gelu_tanh": gelu_tanh', '"gelu_tanh": gelu'),
         Bug("relu for gelu", "numpy", '"gelu": gelu,', '"gelu": relu,'),
         Bug("gelu for relu", "torch", '"relu": relu', '"relu": gelu'),
         Bug("tanh for exact", "torch", '"gelu": gelu,', '"gelu": gelu_tanh,'),
+        Bug("one gated unit for the other", "torch", '"swiglu": swiglu', '"swiglu": geglu'),
     ),
 )
 
-COMPONENTS = (GELU, GELU_TANH, RELU, ACTIVATION)
+COMPONENTS = (GELU, GELU_TANH, RELU, SILU, SWIGLU, GEGLU, SOFTCAP, ACTIVATION)

@@ -12,16 +12,19 @@ from parity_tests.harness.strategies import MASKS, attention_mask
 MAGNITUDES = ("one", "one", "small", "sixteen", "offset", "heavy", "ties", "constant", "zero")
 EVENTS = (
     *(kind for kind in MASKS if kind != "none"), "causal", "more queries", "more keys", "one query", "one key",
-    "width 1", "scale given", "scores", "ties", "zero", "offset", "strided", "expanded",
+    "width 1", "scale given", "scores", "ties", "zero", "offset", "strided", "expanded", "grouped", "one key head",
+    "softcap", "bias",
 )  # fmt: skip
 
 
 def draw_scores(source):
-    """Everything that makes the probabilities: query, key, mask, causal, scale."""
-    lead = (source.integer(1, 2), source.integer(1, 3))
+    """Everything that makes the probabilities: query, key, mask, causal, scale, softcap, bias."""
+    batch, shared = source.integer(1, 2), source.integer(1, 3)
+    group = source.choice(1, 2, 3)
+    lead, key_lead = (batch, shared * group), (batch, shared)
     queries, width = source.size(33), source.size(33)
     keys = source.choice(queries, source.size(33))
-    kind, causal = source.choice(*MASKS), source.flag()
+    kind, causal = source.choice("none", "none", *MASKS), source.flag()
     mask = attention_mask(source.rng, kind, lead[0], queries, keys)
     overflow = source.choice(True, False, False, False, False)
     magnitudes = ("scores",) if overflow else MAGNITUDES
@@ -29,16 +32,20 @@ def draw_scores(source):
         mask = mask[0, 0]
     arrays = {
         "query": source.array("query", (*lead, queries, width), magnitudes),
-        "key": source.array("key", (*lead, keys, width), magnitudes),
+        "key": source.array("key", (*key_lead, keys, width), magnitudes),
         "mask": mask,
+        "bias": source.rng.standard_normal((lead[1], queries, keys)) if source.choice(False, False, False, not overflow) else None,
     }
     given = source.flag() and not overflow
+    softcap = 0.0 if overflow else source.choice(0.0, 0.0, 0.0, 2.0)
     for event, happens in {
         kind: True, "causal": causal, "more queries": queries > keys, "more keys": queries < keys,
         "one query": queries == 1, "one key": keys == 1, "width 1": width == 1, "scale given": given,
+        "grouped": group > 1 and shared > 1, "one key head": group > 1 and shared == 1, "softcap": softcap > 0,
+        "bias": arrays["bias"] is not None,
     }.items():  # fmt: skip
         source.event(event, happens)
-    return arrays, {"causal": causal, "scale": source.choice(0.1, 0.5, 1.0) if given else None}
+    return arrays, {"causal": causal, "scale": source.choice(0.1, 0.5, 1.0) if given else None, "softcap": softcap}
 
 
 def draw(source):
@@ -55,7 +62,14 @@ def cancellation(arguments, dy, unit):
     arithmetic, but y is rounded.
     """
     query, key, value = (arguments[name] for name in ("query", "key", "value"))
-    scale, weights, loose = loose_weights(arguments, unit)
+    groups, group = key.shape[:-2], query.shape[-3] // key.shape[-3] if key.ndim > 2 else 1
+    if group > 1:
+        key, value = (np.repeat(x, group, axis=-3) for x in (key, value))
+    scale, weights, loose = loose_weights(arguments | {"key": key}, unit)
+
+    def collected(x):  # what a shared head gets from all that read it
+        return x if group == 1 else x.reshape(*groups, group, *x.shape[-2:]).sum(-3)
+
     values_t = np.swapaxes(value, -1, -2)
     size_dp = np.abs(dy) @ np.abs(values_t)
     delta = np.sum(np.abs(dy) * (weights @ np.abs(value)), axis=-1, keepdims=True)
@@ -66,8 +80,8 @@ def cancellation(arguments, dy, unit):
     return {
         "value": loose @ np.abs(value),
         "dquery": dscores @ np.abs(key),
-        "dkey": np.swapaxes(dscores, -1, -2) @ np.abs(query),
-        "dvalue": np.swapaxes(loose, -1, -2) @ np.abs(dy),
+        "dkey": collected(np.swapaxes(dscores, -1, -2) @ np.abs(query)),
+        "dvalue": collected(np.swapaxes(loose, -1, -2) @ np.abs(dy)),
     }
 
 
@@ -76,11 +90,14 @@ def loose_weights(arguments, unit):
 
     Where roundoffs of the scores are not small, any key may win: then P may be anything up to 1.
     """
-    query, key, mask, causal, scale = (arguments[name] for name in ("query", "key", "mask", "causal", "scale"))
+    names = ("query", "key", "mask", "causal", "scale", "softcap", "bias")
+    query, key, mask, causal, scale, softcap, bias = (arguments[name] for name in names)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    weights = numpy_attention.attention_weights(query, key, mask, causal, scale)
+    weights = numpy_attention.attention_weights(query, key, mask, causal, scale, softcap, bias)
     keys_t = np.swapaxes(key, -1, -2)
     scores = scale * (query @ keys_t)
+    scores = softcap * np.tanh(scores / softcap) if softcap else scores
+    scores = scores if bias is None else scores + bias
     peak = np.max(scores, axis=-1, keepdims=True)
     lse = peak + np.log(np.sum(np.exp(scores - peak), axis=-1, keepdims=True))
     roundoffs = 1 + scale * (np.abs(query) @ np.abs(keys_t)) + np.abs(lse)
@@ -144,31 +161,58 @@ ATTENTION = Component(
         Bug(
             "softmax over the queries",
             "numpy",
-            "weights, softmax_vjp = softmax(_scores(scaled, key, mask, causal))",
-            "weights, softmax_vjp = softmax(_transposed(_scores(scaled, key, mask, causal)))\n"
-            "    weights = _transposed(weights)",
+            "weights, softmax_vjp = softmax(scores)",
+            "weights, softmax_vjp = softmax(_transposed(scores))\n    weights = _transposed(weights)",
         ),
         Bug(
             "dvalue without the mask",
             "numpy",
-            "dvalue = _transposed(weights) @ dy",
-            "dvalue = _transposed(softmax(scaled @ _transposed(key))[0]) @ dy",
+            "dvalues = _transposed(weights) @ dy",
+            "dvalues = _transposed(softmax(scaled @ _transposed(keys))[0]) @ dy",
         ),
         Bug(
             "delta dropped in the softmax's backward",
             "numpy",
-            "dscores = softmax_vjp(dy @ _transposed(value))",
-            "dscores = weights * (dy @ _transposed(value))",
+            "softmax_vjp(dy @ _transposed(values))",
+            "weights * (dy @ _transposed(values))",
         ),
-        Bug("dquery not scaled", "numpy", "(dscores @ key) * _scale(query, scale)", "(dscores @ key)"),
-        Bug("dkey not scaled", "numpy", "_transposed(dscores) @ scaled", "_transposed(dscores) @ query"),
+        Bug("dquery not scaled", "numpy", "(dproduct @ keys) * _scale(query, scale)", "(dproduct @ keys)"),
+        Bug("dkey not scaled", "numpy", "_transposed(dproduct) @ scaled", "_transposed(dproduct) @ query"),
         Bug(
             "dkey scaled twice",
             "numpy",
-            "_transposed(dscores) @ scaled",
-            "_transposed(dscores) @ (scaled * _scale(query, scale))",
+            "_transposed(dproduct) @ scaled",
+            "_transposed(dproduct) @ (scaled * _scale(query, scale))",
         ),
-        Bug("kernel's causal flag, aligned at the start", "torch", "queries == keys and not explicit", "not explicit"),
+        Bug(
+            "key heads tiled, not repeated",
+            "numpy",
+            "np.repeat(shared, query.shape[-3] // shared.shape[-3], axis=-3)",
+            "np.concatenate([shared] * (query.shape[-3] // shared.shape[-3]), axis=-3)",
+            "_for_each_query_head", needs=('grouped',)),
+        Bug(
+            "gradients of a group averaged",
+            "numpy",
+            "np.sum(groups, axis=-3)",
+            "np.mean(groups, axis=-3)",
+            "_summed_over_groups", needs=('grouped',)),
+        Bug(
+            "gradients collected over the wrong heads",
+            "numpy",
+            "gradient.reshape(*shared.shape[:-2], -1, *shared.shape[-2:])\n    return np.sum(groups, axis=-3)",
+            "gradient.reshape(*shared.shape[:-3], -1, *shared.shape[-3:])\n    return np.sum(groups, axis=-4)",
+            "_summed_over_groups", needs=('grouped',)),
+        Bug("softcap left out of the backward", "numpy", "scores_vjp(softmax_vjp(", "(softmax_vjp(", needs=('softcap',)),
+        Bug("softcap dropped", "numpy", "if softcap:", "if False:", "_scores", needs=('softcap',)),
+        Bug("softcap after the bias", "torch", "if softcap:\n        scores = capped(scores, softcap)\n    if bias is not None:\n        scores = scores + bias.to(wide)", "if bias is not None:\n        scores = scores + bias.to(wide)\n    if softcap:\n        scores = capped(scores, softcap)", "_attention_with_scores", needs=('bias', 'softcap')),
+        Bug("bias forgotten", "torch", "scores = scores + bias.to(wide)", "pass", "_attention_with_scores", needs=('bias',)),
+        Bug("query heads tiled over the key heads", "torch", "shared.repeat_interleave(query.shape[-3] // shared.shape[-3], -3)", "shared.repeat(*[1] * (shared.ndim - 3), query.shape[-3] // shared.shape[-3], 1, 1)", "_for_every_query_head", needs=('grouped',)),
+        Bug(
+            "kernel's causal flag, aligned at the start",
+            "torch",
+            'mask is None and queries == keys and backend not in ("explicit", "scores")',
+            'mask is None and backend not in ("explicit", "scores")',
+        ),
         Bug(
             "blind queries see everything",
             "torch",
@@ -188,8 +232,7 @@ ATTENTION = Component(
             "torch.baddbmm(bias, q, k.mT, alpha=scale)",
             "torch.bmm(q, k.mT) * scale + bias",
             "_explicit_attention",
-            dtype="float16",
-        ),
+            dtype="float16", needs=('scores',)),
         Bug(
             "explicit softmax over the queries",
             "torch",
@@ -213,12 +256,18 @@ def draw_weights(source):
     return source.case(arrays, **static)
 
 
+def _repeated(arguments):
+    """The arguments with as many key heads as query heads."""
+    query, key = arguments["query"], arguments["key"]
+    return arguments | {"key": np.repeat(key, query.shape[1] // key.shape[1], axis=1)}
+
+
 WEIGHTS = Component(
     name="attention_weights",
     numpy=numpy_attention.attention_weights,
     torch=torch_attention.attention_weights,
     draw=draw_weights,
-    cancellation=lambda arguments, dy, unit: {"value": loose_weights(arguments, unit)[2]},
+    cancellation=lambda arguments, dy, unit: {"value": loose_weights(_repeated(arguments), unit)[2]},
     events=EVENTS,
     compiles=False,
     weight=2,
@@ -227,9 +276,11 @@ WEIGHTS = Component(
         Bug(
             "scores, not probabilities",
             "numpy",
-            "softmax(_scores(query * _scale(query, scale), key, mask, causal))[0]",
-            "_scores(query * _scale(query, scale), key, mask, causal)",
+            "softmax(_scores(scaled, _for_each_query_head(key, query), mask, causal, softcap, bias)[0])[0]",
+            "_scores(scaled, _for_each_query_head(key, query), mask, causal, softcap, bias)[0]",
         ),
+        Bug("softcap ignored", "torch", "if softcap:", "if False:"),
+        Bug("bias ignored", "torch", "if bias is not None:", "if False:"),
         Bug("mask ignored", "torch", "_visible(mask,", "_visible(None,"),
         Bug("causal ignored", "torch", "_visible(mask, causal,", "_visible(mask, False,"),
         Bug(

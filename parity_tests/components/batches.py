@@ -86,7 +86,8 @@ def draw_batch(source):
         length = source.integer(0, context)
     batch_size = source.size(17)
     epoch = source.choice(0, 1, source.integer(2, 5000))
-    place = source.integer(torch_batches._BLOCK - 9, count - 1) if long else source.choice(0, 1, count // 2, count - 1)
+    near = torch_batches._BLOCK - source.integer(1, 9)
+    place = source.choice(near, count - 1) if long else source.choice(0, 1, count // 2, count - 1)
     position = epoch * count + max(0, min(place, count - 1))
     arrays, static = corpus(source, length)
     source.event("too short", count == 0)
@@ -99,7 +100,19 @@ def draw_batch(source):
             "crosses a block", long and position % count < torch_batches._BLOCK < position % count + batch_size
         )
     static |= {"position": position, "batch_size": batch_size, "context": context, "stride": stride}
+    static |= share(source, batch_size)
     return source.case(arrays, seed=source.choice(0, source.integer(0, 2**64 - 1)), **static)
+
+
+def share(source, batch_size):
+    """Which part of the batch: {"rank", "world"}; now and then a part that does not exist."""
+    world = source.choice(1, 1, 2, 3, source.integer(1, batch_size), batch_size + 1)
+    rank = source.integer(0, world - 1)
+    source.event("several processes", 1 < world <= batch_size)
+    own = (rank + 1) * batch_size // world - rank * batch_size // world
+    source.event("a larger part than others", world <= batch_size and own > batch_size // world)
+    source.event("more processes than sequences", world > batch_size)
+    return {"rank": rank, "world": world}
 
 
 def or_refusal(function, arguments):
@@ -128,6 +141,7 @@ BATCH = Component(
     events=(
         *("uint8", "uint16", "int32", "tensor", "array", "memory map", "too short", "one window", "stride above 1"),
         *("crosses an epoch", "several epochs in a batch", "crosses a block"),
+        *("several processes", "a larger part than others", "more processes than sequences"),
     ),
     compiles=False,
     shapes={"showcase": showcase},
@@ -140,21 +154,52 @@ BATCH = Component(
         ),
         Bug("inputs shifted as well", "numpy", "return chosen[:, :-1]", "return chosen[:, 1:]"),
         Bug("window one late", "numpy", "np.arange(context + 1)", "np.minimum(np.arange(1, context + 2), context)"),
-        Bug("every epoch in the same order", "numpy", "STREAM_ORDER + int(epoch)", "STREAM_ORDER"),
-        Bug("not shuffled", "numpy", "permuted(places[here], count, seed, STREAM_ORDER + int(epoch))", "places[here]"),
-        Bug("seed ignored", "numpy", "count, seed, STREAM_ORDER", "count, 0, STREAM_ORDER"),
-        Bug("stride ignored", "numpy", "(window * stride)", "window"),
+        Bug("every epoch in the same order", "numpy", "STREAM_ORDER + int(epoch)", "STREAM_ORDER", "_starts"),
+        Bug(
+            "not shuffled",
+            "numpy",
+            "permuted(places[here], count, seed, STREAM_ORDER + int(epoch))",
+            "places[here]",
+            "_starts",
+        ),
+        Bug("seed ignored", "numpy", "count, seed, STREAM_ORDER", "count, 0, STREAM_ORDER", "_starts"),
+        Bug("stride ignored", "numpy", "window * stride", "window", "_starts"),
+        Bug(
+            "every process has the whole batch",
+            "numpy",
+            "rank * batch_size // world, (rank + 1)",
+            "0 * rank, world",
+            "_starts",
+        ),
+        Bug(
+            "parts of one size alone",
+            "numpy",
+            "(rank + 1) * batch_size // world",
+            "rank * batch_size // world + batch_size // world",
+            "_starts",
+            needs=("a larger part than others",),
+        ),
+        Bug("parts taken in turn", "torch", "stride, rank, world)", "stride, 0, 1)[rank::world]"),
+        Bug(
+            "the next process's part",
+            "torch",
+            "(rank, rank + 1)",
+            "((rank + 1) % world, (rank + 1) % world + 1)",
+            "_starts",
+        ),
         Bug(
             "epoch of the first sample for all",
             "numpy",
             "epochs, places = sample // count",
             "epochs, places = sample * 0 + position // count",
+            "_starts",
         ),
         Bug(
             "a window more than fits",
             "numpy",
-            "windows(len(tokens), context, stride)",
-            "windows(len(tokens) + stride, context, stride)",
+            "windows(length, context, stride)",
+            "windows(length + stride, context, stride)",
+            "_starts",
         ),
         Bug(
             "each block starts anew",
@@ -168,9 +213,75 @@ BATCH = Component(
             "sequences of neighbours",
             "torch",
             "torch.cat(order) * stride",
-            "(torch.cat(order)[:1] + torch.arange(batch_size)) % count * stride",
+            "(torch.cat(order)[:1] + torch.arange(len(torch.cat(order)))) % count * stride",
+            "_starts",
         ),
         Bug("streams of the weights", "torch", "STREAM_ORDER + epoch", "(1 << 32) + epoch", "_order"),
+    ),
+)
+
+
+# -- packed_batch -------------------------------------------------------------------------------------------------
+
+
+def draw_packed(source):
+    context, rows = source.size(17), source.choice(1, 2, source.integer(3, 30))
+    length = rows * context + 1 + source.choice(0, source.integer(0, context))
+    empty = source.integer(0, 7) == 0
+    length = source.integer(0, context) if empty else length
+    arrays, static = corpus(source, length)
+    longest = source.choice(1, 2, context, 3 * context)
+    ends = np.cumsum(source.rng.integers(1, longest + 1, size=length + 1))
+    borders = np.array([0, *ends[ends < length], length], np.int64)
+    batch_size, position = source.integer(1, 9), source.choice(0, source.integer(0, 5 * rows))
+    source.event("too short", empty)
+    source.event("documents of one token", longest == 1 and length > 1)
+    source.event("a document longer than a row", not empty and np.diff(borders).max() > context)
+    inside = set(borders[1:-1].tolist())
+    source.event("a border between rows", any(row * context in inside for row in range(1, rows)))
+    static |= {"borders": mapped(borders) if source.integer(0, 1) else borders, "position": position}
+    static |= {"batch_size": batch_size, "context": context, **share(source, batch_size)}
+    return source.case(arrays, seed=source.integer(0, 2**64 - 1), **static)
+
+
+PACKED_BATCH = Component(
+    name="packed_batch",
+    numpy=numpy_batches.packed_batch,
+    torch=torch_batches.packed_batch,
+    weight=2,
+    draw=draw_packed,
+    call=or_refusal,
+    exact=True,
+    dtypes=("float64",),
+    events=(
+        *("uint8", "uint16", "int32", "tensor", "array", "memory map", "too short", "several processes"),
+        *("documents of one token", "a document longer than a row", "a border between rows"),
+    ),
+    compiles=False,
+    bugs=(
+        Bug(
+            "labels cross borders",
+            "numpy",
+            "np.where(document[:, 1:] == document[:, :-1], chosen[:, 1:], IGNORED)",
+            "chosen[:, 1:]",
+        ),
+        Bug(
+            "first token of a document left out instead",
+            "numpy",
+            "np.where(document[:, 1:] == document[:, :-1]",
+            "np.where(np.pad(document[:, 1:] == document[:, :-1], ((0, 0), (1, 0)))[:, :-1]",
+        ),
+        Bug("borders one late", "numpy", 'side="right"', 'side="left"'),
+        Bug("documents numbered through the corpus", "numpy", "document[:, :-1] - document[:, :1]", "document[:, :-1]"),
+        Bug("rows overlap", "numpy", "context, seed, context, rank", "context, seed, 1, rank"),
+        Bug("another mark than cross_entropy's", "torch", "IGNORED", "-1"),
+        Bug(
+            "documents of the targets",
+            "torch",
+            "documents[:, :-1] - documents[:, :1]",
+            "documents[:, 1:] - documents[:, :1]",
+        ),
+        Bug("whole batch everywhere", "torch", "context, rank, world", "context, 0, 1"),
     ),
 )
 
@@ -241,4 +352,4 @@ EVALUATION_WINDOWS = Component(
     ),
 )
 
-COMPONENTS = (WINDOWS, BATCH, EVALUATION_WINDOWS)
+COMPONENTS = (WINDOWS, BATCH, PACKED_BATCH, EVALUATION_WINDOWS)

@@ -2,37 +2,39 @@
 
 import math
 
+import numpy as np
+
 import numpy_ref.model.block as numpy_block
 import torch_impl.model.block as torch_block
-from numpy_ref.config import ACTIVATIONS, NORM_POSITIONS, ModelConfig, parameter_shapes
-from parity_tests.components.activations import GELU, GELU_TANH
+from numpy_ref.config import ACTIVATIONS, NORM_POSITIONS, NORMS, ModelConfig, parameter_shapes
+from numpy_ref.model.positions import rope_phases
+from parity_tests.components.activations import GELU, GELU_TANH, SILU, SOFTCAP
 from parity_tests.components.attention import ATTENTION
-from parity_tests.components.norms import LAYER_NORM
+from parity_tests.components.multi_head_attention import EVENTS, draw_attention_config
+from parity_tests.components.norms import LAYER_NORM, RMS_NORM
 from parity_tests.harness.declaration import Bug, Case, Component
 from parity_tests.harness.strategies import attention_mask
 
 MASKS = ("none", "random", "empty row", "right padding", "packed")
 
 
+KERNELS = (LAYER_NORM, RMS_NORM, ATTENTION, GELU, GELU_TANH, SILU, SOFTCAP)
+
+
 def draw_config(source, **fixed):
     """A small model of any kind."""
-    heads = source.integer(1, 3)
     choices = {
-        "width": 2 * heads * source.integer(1, 4),
-        "heads": heads,
         "feed_forward": source.size(33),
         "activation": source.choice(*ACTIVATIONS),
+        "norm": source.choice(*NORMS),
         "norm_position": source.choice(*NORM_POSITIONS),
-        "norm_eps": source.choice(1e-5, 1e-2),
         "norm_bias": source.flag(),
-        "attention_bias": source.flag(),
         "feed_forward_bias": source.flag(),
         "dropout": source.choice(0.0, 0.3),
     }
-    config = ModelConfig(**choices | fixed)
-    for name in ("activation", "norm_position"):
+    config = draw_attention_config(source, **choices | fixed)
+    for name in ("activation", "norm", "norm_position"):
         source.event(getattr(config, name))
-    source.event("no biases", not (config.norm_bias or config.attention_bias or config.feed_forward_bias))
     source.event("dropout", config.dropout > 0)
     return config
 
@@ -53,20 +55,23 @@ def block_parameters(rng, config):
 
 
 def draw(source):
-    config = draw_config(source, layers=1)
+    config = draw_config(source, layers=2)
+    layer = source.choice(0, 1)
     batch, length, kind = source.integer(1, 2), source.size(9), source.choice(*MASKS)
-    causal = source.flag()
+    causal = True if config.layer_window(layer) or config.positions == "alibi" else source.flag()
     shape = (batch, length, config.width)
     keep = tuple(source.rng.random(shape) >= config.dropout for _ in range(2)) if config.dropout else None
     source.event(kind)
     source.event("causal", causal)
+    source.event("alternating", layer == 1 and config.full_attention_every == 2 and length > config.window)
     arrays = {
         "x": source.array("x", shape, ("one", "small", "sixteen", "ties", "heavy")),
         "params": block_parameters(source.rng, config),
         "mask": attention_mask(source.rng, kind, batch, length, length),
         "keep": keep,
+        "phases": rope_phases(np.arange(length)[None], config, np.float64) if config.positions == "rope" else None,
     }
-    return source.case(arrays, config=config, causal=causal)
+    return source.case(arrays, config=config, causal=causal, layer=layer)
 
 
 def shape(batch, length, width, heads):
@@ -89,8 +94,9 @@ BLOCK = Component(
     torch=torch_block.block,
     draw=draw,
     differentiable=("x", "params"),
-    kernels=(LAYER_NORM, ATTENTION, GELU, GELU_TANH),
-    events=(*ACTIVATIONS, *NORM_POSITIONS, *MASKS, "no biases", "dropout", "causal", "strided"),
+    kernels=KERNELS,
+    fixed=("phases",),
+    events=(*ACTIVATIONS, *NORMS, *NORM_POSITIONS, *MASKS, *EVENTS, "dropout", "causal", "strided"),
     weight=5,
     shapes={"small": shape(2, 5, 16, 2), "showcase": shape(32, 128, 128, 8), "wide": shape(32, 256, 384, 6)},
     flops=flops,
@@ -126,10 +132,13 @@ BLOCK = Component(
             "_pre_norm",
         ),
         Bug("one dropout mask for both branches", "numpy", "drop(feed_forward_keep)", "drop(attention_keep)"),
-        Bug("always causal", "numpy", "config.heads, mask, causal)", "config.heads, mask, True)"),
+        Bug("always causal", "numpy", "config, mask, causal, layer", "config, mask, True, layer"),
         Bug("norms swapped", "torch", 'norm("feed_forward_norm", x)', 'norm("attention_norm", x)'),
-        Bug("eps left at its default", "torch", ", config.norm_eps)", ")"),
-        Bug("mask not passed on", "torch", "config.heads, mask, causal)", "config.heads, None, causal)"),
+        Bug("another eps", "torch", ", config.norm_eps)", ", 3e-4)"),
+        Bug("always a layer norm", "torch", "config.norm, config.norm_eps", '"layer", config.norm_eps'),
+        Bug("every layer is the first", "torch", "causal, layer, phases", "causal, 0, phases", needs=('alternating',)),
+        Bug("phases not passed on", "numpy", "causal, layer, phases, documents)", "causal, layer, None, documents)", needs=('rope',)),
+        Bug("mask not passed on", "torch", "config, mask, causal, layer", "config, None, causal, layer"),
         Bug(
             "feed-forward of the stream before attention",
             "torch",
@@ -137,7 +146,12 @@ BLOCK = Component(
             '        return residual(x, feeding(norm("feed_forward_norm", x)))',
             'return residual(residual(x, attention(norm("attention_norm", x))), feeding(norm("feed_forward_norm", x)))',
         ),
-        Bug("always gelu", "torch", "config.activation)", '"gelu")'),
+        Bug(
+            "always gelu",
+            "torch",
+            "config.activation)",
+            '{"swiglu": "geglu", "geglu": "swiglu"}.get(config.activation, "gelu"))',
+        ),
     ),
 )
 

@@ -61,8 +61,10 @@ def draw_mask(source):
     source.event("odd size", int(np.prod(shape)) % 2 == 1)
     large = source.flag()
     source.event("64-bit seed", large)
+    offset = source.choice(0, 1, 6, 7)
+    source.event("odd offset", offset % 2 == 1)
     static = {"seed": source.integer(0, 2**63) if large else source.integer(0, 9), "stream": source.integer(0, 2**40)}
-    return source.case({}, shape=shape, rate=source.choice(0.0, 0.1, 0.5, 0.99), **static)
+    return source.case({}, shape=shape, rate=source.choice(0.0, 0.1, 0.5, 0.99), offset=offset, **static)
 
 
 DROPOUT_MASK = Component(
@@ -72,7 +74,7 @@ DROPOUT_MASK = Component(
     draw=draw_mask,
     exact=True,
     dtypes=("float64",),
-    events=("odd size", "64-bit seed"),
+    events=("odd size", "64-bit seed", "odd offset"),
     compiles=False,
     shapes={
         "showcase": lambda rng: Case({}, {"seed": 1, "stream": 3, "shape": (32, 128, 128), "rate": 0.1}),
@@ -82,7 +84,9 @@ DROPOUT_MASK = Component(
     bugs=(
         Bug("drops what it should keep", "numpy", ">= rate", "< rate"),
         Bug("keeps with probability rate", "numpy", ">= rate", ">= 1 - rate"),
-        Bug("stream ignored", "numpy", "uniform(seed, stream, shape)", "uniform(seed, 0, shape)"),
+        Bug("stream ignored", "numpy", "uniform(seed, stream, shape", "uniform(seed, 0, shape"),
+        Bug("every micro-batch drops alike", "numpy", "shape, offset)", "shape)"),
+        Bug("offset in blocks of two", "torch", "shape, offset,", "shape, 2 * offset,"),
         Bug("seed ignored", "torch", "uniform(seed, stream, shape", "uniform(0, stream, shape"),
         Bug(
             "streams of neighbours overlap",

@@ -73,7 +73,7 @@ EMBEDDING = Component(
         Bug(
             "gradients summed in 16 bits",
             "torch",
-            "weight.float() if weight.itemsize == 2 else weight",
+            "weight.float() if weight.itemsize == 2 and weight.requires_grad else weight",
             "weight",
             dtype="bfloat16",
         ),

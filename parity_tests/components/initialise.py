@@ -2,7 +2,8 @@
 
 import numpy_ref.model.initialise as numpy_initialise
 import torch_impl.model.initialise as torch_initialise
-from numpy_ref.config import NORM_POSITIONS, POSITIONS, ModelConfig, parameter_shapes, preset
+from numpy_ref.config import NORM_POSITIONS, POSITIONS, ModelConfig, parameter_shapes
+from numpy_ref.presets import preset
 from numpy_ref.rng import STREAM_INIT
 from parity_tests.components.rng import phase_error, seed_or_stream
 from parity_tests.harness.declaration import DTYPE, Bug, Case, Component

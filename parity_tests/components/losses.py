@@ -1,4 +1,4 @@
-"""Declaration of cross_entropy."""
+"""Declarations of cross_entropy and linear_cross_entropy."""
 
 import numpy as np
 
@@ -162,4 +162,92 @@ CROSS_ENTROPY = Component(
     ),
 )
 
-COMPONENTS = (CROSS_ENTROPY,)
+
+def draw_fused(source):
+    """Fewer tokens than a chunk, some chunks of unequal size, or each token a chunk; ignored tokens anywhere."""
+    shape = (*source.leading(1), source.size(17))
+    tokens, vocabulary, width = int(np.prod(shape)), source.size(33), source.size(9)
+    chunk = source.choice(1, 2, 5, tokens, tokens + 1, 1024)
+    targets = source.tokens(shape, vocabulary)
+    weight = source.rng.standard_normal((vocabulary, width)) / np.sqrt(width)
+    x = source.array("x", (*shape, width), ("one", "small", "sixteen", "ties", "zero"))
+    sure = source.flag()
+    if sure:  # the hidden state points where its target does, so that p is close to 1
+        x = weight[targets] * (source.choice(5.0, 20.0) / (weight[targets] ** 2).sum(-1, keepdims=True))
+    ignored = source.choice("none", "some", "some", "later chunks", "all")
+    share = {"none": 0.0, "some": 0.4, "later chunks": np.arange(tokens).reshape(shape) >= chunk, "all": 1.0}[ignored]
+    targets = np.where(source.rng.random(shape) < share, -100, targets)
+    softcap = source.choice(0.0, 0.0, 3.0)
+    smoothing, z_loss = source.choice(0.0, 0.1), source.choice(0.0, 1e-2)
+    reduction = source.choice("mean", "mean", "sum", "none")
+    source.event("sure of the target", sure)
+    source.event(f"{ignored} ignored")
+    source.event("several chunks", chunk < tokens)
+    source.event("last chunk shorter", chunk < tokens and tokens % chunk > 0)
+    source.event("softcap", bool(softcap))
+    source.event("smoothing", bool(smoothing))
+    source.event("z-loss", bool(z_loss))
+    source.event(reduction)
+    return source.case(
+        {"x": x, "weight": weight, "targets": targets},
+        softcap=softcap,
+        label_smoothing=smoothing,
+        z_loss=z_loss,
+        denominator=source.choice(None, None, 7),
+        reduction=reduction,
+        chunk=chunk,
+    )
+
+
+def fused_shape(tokens, width, vocabulary, **static):
+    def build(rng):
+        arrays = {
+            "x": rng.standard_normal((tokens, width)),
+            "weight": rng.standard_normal((vocabulary, width)) / np.sqrt(width),
+            "targets": rng.integers(0, vocabulary, tokens),
+        }
+        return Case(arrays, static)
+
+    return build
+
+
+LINEAR_CROSS_ENTROPY = Component(
+    name="linear_cross_entropy",
+    numpy=numpy_losses.linear_cross_entropy,
+    torch=torch_losses.linear_cross_entropy,
+    draw=draw_fused,
+    differentiable=("x", "weight"),
+    outputs={"value": {"bfloat16": "float32", "float16": "float32"}},
+    kernels=(CROSS_ENTROPY,),
+    weight=2,
+    events=(
+        "sure of the target", "none ignored", "some ignored", "later chunks ignored", "all ignored", "several chunks",
+        "last chunk shorter", "softcap", "smoothing", "z-loss", "mean", "sum", "none", "last token",
+    ),
+    shapes={
+        "small": fused_shape(7, 5, 11, chunk=3, softcap=5.0, label_smoothing=0.1, z_loss=1e-2),
+        "showcase": fused_shape(4096, 128, 256),
+        "wide": fused_shape(512, 128, 50257, chunk=128),
+    },
+    flops=lambda case: 2 * case.arrays["x"].size * len(case.arrays["weight"]),
+    bytes=lambda case, size: size * (case.arrays["x"].size + case.arrays["weight"].size) + 8 * _tokens(case),
+    bugs=(
+        Bug("last chunk left out of the weight's gradient", "numpy", "dweight + dweight_part", "dweight + dweight_part * (part != parts[-1])", needs=("several chunks",)),
+        Bug("targets of the first chunk for all", "numpy", "labels[part]", "labels[: len(rows[part])]"),
+        Bug("mean of the chunks' means", "numpy", "loss = np.concatenate([losses(part)[0] for part in parts])", "loss = np.concatenate([losses(part)[0] * len(rows) / (len(parts) * len(rows[part])) for part in parts])"),
+        Bug("one gradient for all tokens", "numpy", "broadcast_to(dy,", "broadcast_to(np.ravel(dy)[0],"),
+        Bug("softcap forgotten in the backward", "numpy", "dlogits if cap_vjp is None else cap_vjp(dlogits)", "dlogits", needs=("softcap",)),
+        Bug("weight's gradient of the last chunk alone", "numpy", "dweight = dweight + dweight_part", "dweight = dweight_part"),
+        Bug("ignored tokens have a gradient", "torch", "counts.to(p.dtype) if dy is None else dy.where(counts, 0)", "p.new_ones(len(p)) if dy is None else dy", "_chunk_losses"),
+        Bug("ignored tokens have a loss", "torch", "loss = loss.where(counts, 0)", "loss = loss + 0", "_chunk_losses"),
+        Bug("one factor for all tokens", "torch", "dy[part]", "dy[:1].expand(len(x[part]))", "backward", needs=("none",)),
+        Bug("z-loss's gradient halved", "torch", "1 + 2 * z_loss * lse", "1 + z_loss * lse", "_chunk_losses"),
+        Bug("z-loss of the shifted logits", "torch", "lse = total.log() + peak[:, 0]", "lse = total.log()", "_chunk_losses"),
+        Bug("smoothing forgotten in the gradient", "torch", "p -= smoothing / p.shape[-1]", "p -= 0", "_chunk_losses"),
+        Bug("softcap's slope forgotten", "torch", "p *= 4 * e / (1 + e) ** 2", "p *= 1", "_chunk_losses"),
+        Bug("gradient not multiplied by dy", "torch", "(dweight * dy)", "(dweight * 1)", "backward"),
+        Bug("target's gradient rounded before the subtraction", "torch", "p.scatter_add_", "p = p.half().float(); p.scatter_add_", "_chunk_losses"),
+    ),
+)
+
+COMPONENTS = (CROSS_ENTROPY, LINEAR_CROSS_ENTROPY)

@@ -201,14 +201,23 @@ MUON = Component(
 )
 
 
+def draw_heads(source):
+    """(rows of the queries, rows of the keys and of the values), (width): grouped queries, heads of any width."""
+    shared, group, features = source.integer(1, 3), source.choice(1, 1, 2, 3), source.integer(1, 4)
+    width = source.choice(shared * group * features, source.integer(1, 9))
+    source.event("grouped queries", group > 1)
+    source.event("heads wider than the stream", shared * group * features > width)
+    return shared * group * features, shared * features, width
+
+
 def draw_dicts(source):
     """Parameters whose matrices fall into groups of one shape, with the three stacked projections among them."""
-    width = source.integer(1, 9)
+    queries, keys, width = draw_heads(source)
     hidden = source.choice(width, 3 * width, source.integer(1, 13))
     shapes = {
-        "blocks.0.attention.query_key_value.weight": (3 * width, width),
-        "blocks.0.attention.output.weight": (width, width),
-        "blocks.0.feed_forward.up.weight": (hidden, width),
+        "blocks.0.attention.query_key_value.weight": (queries + 2 * keys, width),
+        "blocks.0.attention.output.weight": (width, queries),
+        "blocks.0.feed_forward.gate_up.weight": (2 * hidden, width),
         "blocks.1.feed_forward.up.weight": (hidden, width),
         "blocks.0.feed_forward.down.weight": (width, hidden),
     }
@@ -228,18 +237,19 @@ def draw_dicts(source):
 
 
 def each_or_all(function, arguments):
-    """The reference takes one stack of matrices after the other; the batched form takes copies of all parameters."""
+    """The reference takes one matrix after the other; the batched form takes copies of all parameters."""
     arguments = tree_map(lambda leaf: leaf.clone() if torch.is_tensor(leaf) else leaf, arguments)
     params, grads, states = (arguments.pop(name) for name in ("params", "grads", "states"))
     if function.__name__ == "muon_":
         function(params, grads, states, **arguments)
         return params, states
+    moved = {}
     for name, param in params.items():
-        stacks = [numpy_muon.matrices(name, x, param.shape[1]) for x in (param, grads[name], states[name]["momentum"])]
-        new, state = function(stacks[0], stacks[1], {"momentum": stacks[2]}, **arguments)
-        params[name] = new.reshape(param.shape)
-        states[name] = {"momentum": state["momentum"].reshape(param.shape)}
-    return params, states
+        parts = [numpy_muon.matrices(name, x, params) for x in (param, grads[name], states[name]["momentum"])]
+        steps = [function(matrix, grad, {"momentum": buffer}, **arguments) for matrix, grad, buffer in zip(*parts)]
+        moved[name] = np.concatenate([matrix for matrix, _ in steps])
+        states[name] = {"momentum": np.concatenate([state["momentum"] for _, state in steps])}
+    return moved, states
 
 
 def lerp_error(grads, states, momentum):
@@ -259,7 +269,10 @@ MUON_IN_PLACE = Component(
     call=each_or_all,
     cancellation=lambda a, dy, unit: lerp_error(a["grads"], a["states"], a["momentum"]),
     dtypes=("float64", "float32"),
-    events=("first step", "all square", "three projections", "large decay", "no momentum"),
+    events=(
+        "first step", "all square", "three projections", "large decay", "no momentum", "grouped queries",
+        "heads wider than the stream",
+    ),
     compiles=False,  # its groups depend on the names; orthogonalise, where the time goes, is compiled on its own
     bugs=(
         Bug("no Nesterov", "torch", "torch.lerp(grads[name], buffer, momentum)", "buffer"),
@@ -271,15 +284,11 @@ MUON_IN_PLACE = Component(
         ),
         Bug("momentum too slow", "torch", "for name in params], 1 - momentum)", "for name in params], momentum)"),
         Bug("no decay", "torch", "torch._foreach_mul_(list(params.values()), 1 - lr * weight_decay)", "pass"),
-        Bug("three projections as one", "torch", "matrices(name, x, param.shape[-1])", "x[None]"),
-        Bug(
-            "steps handed out in the wrong order",
-            "torch",
-            "torch._foreach_add_(targets, parts,",
-            "torch._foreach_add_(targets, parts[::-1],",
-        ),
-        Bug("scale of the stack", "torch", "_step_size(orthogonal)", "_step_size(orthogonal.flatten(0, 1))"),
-        Bug("Newton-Schulz in 16 bits", "torch", "dtype or updates[0].dtype", "torch.bfloat16"),
+        Bug("three projections as one", "torch", "matrices(name, update, params)", "[update]", "orthogonalise_"),
+        Bug("steps handed out in the wrong order", "torch", ".unbind()", ".unbind()[::-1]", "orthogonalise_"),
+        Bug("gates and values as one", "torch", 'name.endswith("gate_up.weight")', "False", "matrices"),
+        Bug("scale of the stack", "torch", "_step_size(orthogonal)", "_step_size(orthogonal.flatten(0, 1))", "orthogonalise_"),
+        Bug("Newton-Schulz in 16 bits", "torch", "dtype or group[0].dtype", "torch.bfloat16", "orthogonalise_"),
     ),
 )
 
@@ -307,13 +316,17 @@ INIT_STATE = Component(
 
 
 def draw_named(source):
-    width = source.size(17)
-    name = source.choice("query_key_value", "query_key_value", "output", "up", "down")
-    rows = 3 * width if name == "query_key_value" else source.choice(width, source.size(17))
-    columns = source.size(17) if name == "down" else width
+    """A parameter of a block whose attention is given by two shapes, and another array of its shape."""
+    queries, keys, width = draw_heads(source)
+    name = source.choice("query_key_value", "query_key_value", "output", "gate_up", "up", "down")
+    attention = {"query_key_value": (queries + 2 * keys, width), "output": (width, queries)}
+    shape = attention.get(name, (2 * source.size(9), source.size(17)))
     source.event(name)
-    arrays = {"param": source.array("param", (rows, columns), ("one",))}
-    return source.case(arrays, name=f"blocks.3.attention.{name}.weight", width=width)
+    source.event("unequal parts", name == "query_key_value" and queries > keys)
+    full = f"blocks.3.{'attention' if name in attention else 'feed_forward'}.{name}.weight"
+    params = {f"blocks.3.attention.{part}.weight": source.rng.standard_normal(size) for part, size in attention.items()}
+    arrays = {"array": source.array("array", shape, ("one",)), "params": params}
+    return source.case(arrays, name=full)
 
 
 MATRICES = Component(
@@ -323,25 +336,17 @@ MATRICES = Component(
     draw=draw_named,
     dtypes=("float64", "float32"),
     exact=True,
-    events=("query_key_value", "output", "up", "down"),
+    events=("query_key_value", "output", "gate_up", "up", "down", "unequal parts", "heads wider than the stream"),
     compiles=False,
     bugs=(
-        Bug("three projections as one", "numpy", 'width if name.endswith("query_key_value.weight") else', ""),
-        Bug(
-            "rows dealt out in turn",
-            "numpy",
-            "param.reshape(-1, rows, param.shape[1])",
-            "param.reshape(rows, -1, param.shape[1]).swapaxes(0, 1)",
-        ),
-        Bug("turned", "numpy", "param.reshape(", "param.T.reshape("),
-        Bug("stack left out", "torch", "else param[None]", "else param"),
-        Bug("three projections turned", "torch", "param.view(3, width, width)", "param.view(3, width, width).mT"),
-        Bug(
-            "heads for projections",
-            "torch",
-            "param.view(3, width, width)",
-            "param.view(width, 3, width).transpose(0, 1)",
-        ),
+        Bug("three projections as one", "numpy", 'name.endswith("query_key_value.weight")', "False"),
+        Bug("keys and values as one", "numpy", "(queries, (queries + array.shape[0]) // 2)", "(queries,)"),
+        Bug("three equal parts", "numpy", "(queries, (queries + array.shape[0]) // 2)", "(len(array) // 3, 2 * len(array) // 3)"),
+        Bug("queries as wide as the stream", "numpy", ".shape[1]", ".shape[0]"),
+        Bug("gates and values as one", "numpy", "np.split(array, 2)", "[array]"),
+        Bug("every other row gates", "torch", "list(array.chunk(2))", "[array[::2], array[1::2]]"),
+        Bug("every up-projection halved", "torch", '"gate_up.weight"', '"up.weight"'),
+        Bug("keys and queries exchanged", "torch", "(queries, shared, shared)", "(shared, queries, shared)"),
     ),
 )
 

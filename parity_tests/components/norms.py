@@ -1,4 +1,4 @@
-"""Declaration of layer_norm."""
+"""Declarations of layer_norm, rms_norm, and of their choice by name."""
 
 import numpy as np
 
@@ -105,4 +105,87 @@ LAYER_NORM = Component(
     ),
 )
 
-COMPONENTS = (LAYER_NORM,)
+
+def draw_rms(source):
+    lead, width = source.leading(), source.size(65)
+    arrays = {"x": source.array("x", (*lead, width)), "weight": source.weight("weight", (width,))}
+    source.event("width 1", width == 1)
+    return source.case(arrays, eps=source.choice(1e-6, 1e-5, 1e-2))
+
+
+def rms_cancellation(arguments, dy, unit):
+    """The kernel's backward sums dn * x where the reference sums dn * n, and rounds 1 / r once more."""
+    x, weight = arguments["x"], arguments["weight"]
+    r = np.sqrt((x * x).mean(-1, keepdims=True) + arguments["eps"])
+    n, dn = np.abs(x) / r, np.abs(dy * weight)
+    return {"dx": n * (dn * n).mean(-1, keepdims=True) / r}
+
+
+RMS_NORM = Component(
+    name="rms_norm",
+    numpy=numpy_norms.rms_norm,
+    torch=torch_norms.rms_norm,
+    draw=draw_rms,
+    differentiable=("x", "weight"),
+    inside="float32",
+    cancellation=rms_cancellation,
+    events=("width 1", "offset", "constant", "tiny", "zero", "strided", "expanded"),
+    shapes={
+        name: lambda rng, size=size: Case({"x": rng.standard_normal(size), "weight": rng.standard_normal(size[-1])})
+        for name, size in {"small": (2, 5, 33), "showcase": (32, 128, 128), "wide": (32, 256, 384)}.items()
+    },
+    flops=lambda case: 5 * case.arrays["x"].size,
+    bytes=lambda case, size: 2 * size * case.arrays["x"].size,
+    bugs=(
+        Bug("eps outside the root", "numpy", "keepdims=True) + eps)", "keepdims=True)) + eps"),
+        Bug("eps ignored", "numpy", "+ eps)", "+ 1e-20)"),
+        Bug("sum for mean", "numpy", "np.mean(x * x,", "np.sum(x * x,"),
+        Bug("centred, as a layer norm", "numpy", "n = x / r", "n = (x - np.mean(x, axis=-1, keepdims=True)) / r"),
+        Bug("1 + weight", "numpy", "n * weight, vjp", "n * (1 + weight), vjp"),
+        Bug("weight forgotten in dx", "numpy", "dn = dy * weight", "dn = dy"),
+        Bug("slope term forgotten in dx", "numpy", "(dn - n * np.mean(dn * n, axis=-1, keepdims=True)) / r", "dn / r"),
+        Bug("dweight without n", "numpy", "(dy * n).reshape", "(dy * x).reshape"),
+        Bug("PyTorch's own eps", "torch", "F.rms_norm(x, weight.shape, weight, eps)", "F.rms_norm(x, weight.shape, weight)"),
+        Bug(
+            "squares summed in 16 bits",
+            "torch",
+            "F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(x.dtype)",
+            "x * (x.square().cumsum(-1)[..., -1:] / x.shape[-1] + eps).rsqrt() * weight",
+            dtype="bfloat16",
+        ),
+    ),
+)
+
+
+def draw_named(source):
+    kind = source.choice("rms", "layer")
+    lead, width, bias = source.leading(), source.size(33), kind == "layer" and source.flag()
+    params = {"weight": source.weight("params", (width,))}
+    if bias:
+        params["bias"] = source.weight("params", (width,))
+    source.event(kind)
+    source.event("bias", bias)
+    x = source.array("x", (*lead, width), ("one", "small", "sixteen", "ties", "constant", "zero"))
+    return source.case({"x": x, "params": params}, kind=kind, eps=source.choice(1e-5, 1e-2))
+
+
+NORM = Component(
+    name="norm",
+    numpy=numpy_norms.norm,
+    torch=torch_norms.norm,
+    draw=draw_named,
+    differentiable=("x", "params"),
+    kernels=(LAYER_NORM, RMS_NORM),
+    inside="float32",
+    events=("rms", "layer", "bias"),
+    weight=2,
+    bugs=(
+        Bug("always a layer norm", "numpy", 'kind == "rms"', "False"),
+        Bug("eps left at its default", "numpy", 'params["weight"], eps)', 'params["weight"])'),
+        Bug("bias forgotten", "numpy", 'params.get("bias"), eps)', "None, eps)"),
+        Bug("always an RMS norm", "torch", 'kind == "rms"', "True"),
+        Bug("the other's default eps", "torch", 'params.get("bias"), eps)', 'params.get("bias"))'),
+    ),
+)
+
+COMPONENTS = (LAYER_NORM, RMS_NORM, NORM)

@@ -6,6 +6,7 @@ import torch
 import numpy_ref.training.optimizer as numpy_optimizer
 import torch_impl.training.optimizer as torch_optimizer
 from numpy_ref.config import OPTIMIZERS, ModelConfig, TrainConfig, parameter_shapes
+from numpy_ref.training.muon import matrices
 from parity_tests.components import adamw, muon
 from parity_tests.harness.declaration import Bug, Case, Component
 from parity_tests.harness.strategies import fill
@@ -14,12 +15,17 @@ from parity_tests.harness.trees import tree_map
 
 def draw_configs(source):
     width = source.integer(1, 7)
+    heads, group = source.choice((1, 1), (2, 1), (2, 2), (3, 3))  # query heads, and how many share a key
     model = ModelConfig(
         vocab_size=source.integer(2, 9),
         context=3,
         layers=source.integer(1, 2),
         width=width,
-        heads=1,
+        heads=heads,
+        kv_heads=heads // group,
+        head_width=source.choice(1, 2, width),
+        activation=source.choice("gelu", "swiglu"),
+        qk_norm=source.flag(),
         feed_forward=source.choice(width, 3 * width, source.integer(1, 9)),  # some matrices share a shape
         positions="learned",
         norm_bias=source.flag(),
@@ -36,13 +42,15 @@ def draw_configs(source):
     )
     source.event(train.optimizer)
     source.event("tied", model.tie_embeddings)
+    source.event("grouped queries", group > 1)
+    source.event("gated", model.activation == "swiglu")
     source.event("large decay", train.weight_decay == 3.0)
     return model, train
 
 
 def takes_muon(name, train):
     """The rule, written down a third time: matrices inside the blocks."""
-    inner = ("query_key_value.weight", "output.weight", "up.weight", "down.weight")
+    inner = ("query_key_value.weight", "output.weight", "up.weight", "down.weight")  # gate_up among them
     return train.optimizer == "muon" and name.startswith("blocks.") and name.endswith(inner)
 
 
@@ -99,12 +107,9 @@ def _operations(case):
     """AdamW's dozen for each number, and Muon's matrix products."""
     train = case.static["train_config"]
     shapes = {name: param.shape for name, param in case.arrays["params"].items()}
-    stacks = [
-        (3, size[1], size[1]) if "query_key_value" in name else size
-        for name, size in shapes.items()
-        if takes_muon(name, train)
-    ]
-    return 14 * _numbers(case) + sum(muon.products(stack) for stack in stacks)
+    params = case.arrays["params"]
+    inner = [matrices(name, params[name], params) for name in shapes if takes_muon(name, train)]
+    return 14 * _numbers(case) + sum(muon.products(matrix.shape) for stack in inner for matrix in stack)
 
 
 UPDATE = Component(
@@ -116,7 +121,9 @@ UPDATE = Component(
     cancellation=lerp_error,
     dtypes=("float64", "float32"),
     weight=5,
-    events=(*OPTIMIZERS, "tied", "first step", "large decay", "zero gradients", "tiny gradients"),
+    events=(
+        *OPTIMIZERS, "tied", "first step", "large decay", "zero gradients", "tiny gradients", "grouped queries", "gated",
+    ),
     shapes={
         "small": shape(ModelConfig(vocab_size=7, layers=1, width=8, heads=2, feed_forward=16), optimizer="muon"),
         "showcase": shape(ModelConfig(), optimizer="muon"),
@@ -141,14 +148,15 @@ UPDATE = Component(
             "config.beta2, weight_decay=decay",
             function="_adamw",
         ),
-        Bug("no decay under Muon", "numpy", "lr, config.momentum, decay", "lr, config.momentum", function="_muon"),
+        Bug("no decay under Muon", "numpy", ", config.weight_decay)", ")", function="_muon"),
         Bug(
             "three projections as one",
             "numpy",
-            "muon.matrices(name, array, param.shape[1]) for",
-            "array[None] for",
+            "muon.matrices(name, array, params) for",
+            "[array] for",
             function="_muon",
         ),
+        Bug("momentum of the last matrix alone", "numpy", "np.concatenate(momentum)", "np.concatenate([momentum[-1]] * len(momentum))[: len(params[name])]", function="_muon", needs=("muon",)),
         Bug(
             "gradient of the neighbour",
             "numpy",
@@ -172,8 +180,8 @@ UPDATE = Component(
         Bug(
             "Newton-Schulz in 16 bits",
             "torch",
-            "c.weight_decay, dtype)",
-            "c.weight_decay, params[next(iter(params))].bfloat16().dtype)",
+            "c.weight_decay, dtype, orthogonal)",
+            "c.weight_decay, params[next(iter(params))].bfloat16().dtype, orthogonal)",
         ),
     ),
 )

@@ -2,41 +2,42 @@
 
 import numpy_ref.training.step as numpy_step
 import torch_impl.training.step as torch_step
-from numpy_ref.config import ACTIVATIONS, NORM_POSITIONS, POSITIONS, ModelConfig, TrainConfig, parameter_shapes
-from parity_tests.components.activations import GELU, GELU_TANH
-from parity_tests.components.attention import ATTENTION
-from parity_tests.components.losses import CROSS_ENTROPY
-from parity_tests.components.norms import LAYER_NORM
+from numpy_ref.config import ACTIVATIONS, NORM_POSITIONS, NORMS, POSITIONS, ModelConfig, TrainConfig, parameter_shapes
+from parity_tests.components.block import KERNELS, draw_config
+from parity_tests.components.losses import CROSS_ENTROPY, LINEAR_CROSS_ENTROPY
+from parity_tests.components.multi_head_attention import EVENTS, documents
 from parity_tests.harness.declaration import Bug, Case, Component
 
 
 def draw(source):
-    heads = source.integer(1, 4)
-    config = ModelConfig(
+    config = draw_config(
+        source,
         vocab_size=source.integer(2, 20),
         context=source.integer(1, 9),
         layers=source.integer(1, 3),
-        width=2 * heads * source.integer(-(-4 // heads), 4),
-        heads=heads,
         feed_forward=source.integer(8, 24),
-        activation=source.choice(*ACTIVATIONS),
         positions=source.choice(*POSITIONS),
-        norm_position=source.choice(*NORM_POSITIONS),
-        norm_eps=source.choice(1e-5, 1e-2),
-        norm_bias=source.flag(),
-        attention_bias=source.flag(),
-        feed_forward_bias=source.flag(),
         tie_embeddings=source.flag(),
         embedding_scale=source.choice(1.0, 3.0),
+        logit_softcap=source.choice(0.0, 3.0),
         dropout=source.choice(0.3, 0.0),
     )
+    accumulate = source.choice(1, 1, 1, 2, 3)
     train = TrainConfig(
-        dtype=source.dtype, label_smoothing=source.choice(0.2, 0.0), z_loss=source.choice(1e-2, 0.0), seed=source.seed
+        dtype=source.dtype,
+        label_smoothing=source.choice(0.2, 0.0),
+        z_loss=source.choice(1e-2, 0.0),
+        seed=source.seed,
+        batch=accumulate,
+        accumulate=accumulate,
+        loss_chunk=source.choice(0, 0, 2, 7),
+        recompute=source.choice(False, False, True),
     )
-    for name in (config.norm_position, config.positions, config.activation):
-        source.event(name)
+    source.event("micro-batches", accumulate > 1)
+    source.event("logits in chunks", train.loss_chunk > 0)
+    source.event("recomputed", train.recompute)
     source.event("tied", config.tie_embeddings)
-    source.event("dropout", config.dropout > 0)
+    source.event(config.positions)
     return case(config, train, source.rng, frozenset(source.events), source.seed)
 
 
@@ -46,12 +47,17 @@ def case(config, train, rng, events=frozenset(), seed=0):
         name: rng.standard_normal(shape) * 0.4 + name.endswith("norm.weight")
         for name, shape in parameter_shapes(config).items()
     }
-    shape = int(rng.integers(1, 4)), int(rng.integers(1, config.context + 1))
+    rows = train.accumulate if train.accumulate > 1 else int(rng.integers(1, 4))
+    shape = rows, int(rng.integers(1, config.context + 1))
     inputs, targets = rng.integers(0, config.vocab_size, (2, *shape))
     targets[rng.random(shape) < 0.2] = -100
+    ids = documents(rng, *shape) if rng.random() < 0.3 else None
+    if ids is not None:
+        targets[ids < 0] = -100  # the logits of padding mean nothing
+        events |= {"documents"}
     if (targets == -100).all():
         events |= {"nothing to predict"}
-    arrays = {"params": params, "inputs": inputs, "targets": targets}
+    arrays = {"params": params, "inputs": inputs, "targets": targets, "documents": ids}
     return Case(arrays, {"model_config": config, "train_config": train, "step": 3}, events, seed=seed)
 
 
@@ -65,18 +71,29 @@ LOSS_AND_GRADS = Component(
     torch=torch_step.loss_and_grads,
     draw=draw,
     dtypes=("float64", "float32"),
-    events=(*NORM_POSITIONS, *POSITIONS, *ACTIVATIONS, "tied", "dropout", "nothing to predict"),
+    events=(
+        *NORMS, *NORM_POSITIONS, *POSITIONS, *ACTIVATIONS, *EVENTS, "tied", "dropout", "documents", "nothing to predict",
+        "micro-batches", "logits in chunks", "recomputed",
+    ),
     weight=5,
-    kernels=(LAYER_NORM, ATTENTION, GELU, GELU_TANH, CROSS_ENTROPY),
+    kernels=(*KERNELS, CROSS_ENTROPY, LINEAR_CROSS_ENTROPY),
     shapes={"small": fixed},
     compiles=False,  # the step calls autograd itself; the transformer is compiled on its own
     bugs=(
-        Bug("label smoothing forgotten", "numpy", "label_smoothing=train_config.label_smoothing, ", ""),
-        Bug("dropout of another step", "numpy", "train_config.seed, step)", "train_config.seed, step + 1)"),
-        Bug("loss counted twice in the gradient", "numpy", "loss_vjp(1.0)", "loss_vjp(2.0)"),
-        Bug("z-loss forgotten", "torch", ", z_loss=train_config.z_loss", ""),
-        Bug("weights rounded to 16 bits", "torch", "leaf.to(dtype)", "leaf.to(torch.bfloat16).to(dtype)"),
-        Bug("dropout left out", "torch", "keep=keep", "keep=None"),
+        Bug("label smoothing forgotten", "numpy", '"label_smoothing": train_config.label_smoothing, ', "", "_loss"),
+        Bug("dropout of another step", "numpy", "train_config.seed, step,", "train_config.seed, step + 1,"),
+        Bug("loss counted twice in the gradient", "numpy", "vjp(scale)", "vjp(2.0 * scale)"),
+        Bug("mean of means", "numpy", "own, denominator)", "own, train_config.accumulate * max(1, int(np.sum(targets[rows] != IGNORED))))"),
+        Bug("every micro-batch drops alike", "numpy", "step, rows.start)", "step, 0)"),
+        Bug("gradient of the last micro-batch", "numpy", "{name: grads[name] + grad for name, grad in part_grads.items()}", "part_grads"),
+        Bug("head's gradient in place of the embedding's", "numpy", "grads[head] + dweight", "dweight", "_loss"),
+        Bug("softcap forgotten in chunks", "torch", "config.logit_softcap,", "0.0,", "loss_share"),
+        Bug("z-loss forgotten", "torch", ', "z_loss": train_config.z_loss', "", "loss_share"),
+        Bug("weights rounded to 16 bits", "torch", "param.detach().to(dtype)", "param.detach().to(torch.bfloat16).to(dtype)"),
+        Bug("documents forgotten", "torch", "keep=keep, documents=documents", "keep=keep", "loss_share"),
+        Bug("documents of the first rows", "torch", "documents[rows]", "documents[:size]"),
+        Bug("dropout left out", "torch", "keep=keep", "keep=None", "loss_share"),
+        Bug("losses of micro-batches not added", "torch", "total += loss.detach()", "total = loss.detach()"),
     ),
 )
 

@@ -4,11 +4,10 @@ import numpy as np
 
 import numpy_ref.model.transformer as numpy_transformer
 import torch_impl.model.transformer as torch_transformer
-from numpy_ref.config import ACTIVATIONS, NORM_POSITIONS, POSITIONS, ModelConfig, parameter_shapes, preset
-from parity_tests.components.activations import GELU, GELU_TANH
-from parity_tests.components.attention import ATTENTION
-from parity_tests.components.block import MASKS, draw_config, random_parameters
-from parity_tests.components.norms import LAYER_NORM
+from numpy_ref.config import ACTIVATIONS, NORM_POSITIONS, NORMS, POSITIONS, ModelConfig, parameter_shapes
+from numpy_ref.presets import preset
+from parity_tests.components.block import KERNELS, MASKS, draw_config, random_parameters
+from parity_tests.components.multi_head_attention import EVENTS, documents
 from parity_tests.harness.declaration import Bug, Case, Component
 from parity_tests.harness.strategies import attention_mask
 
@@ -27,19 +26,30 @@ def draw(source):
         positions=source.choice(*POSITIONS),
         tie_embeddings=source.flag(),
         embedding_scale=source.choice(1.0, 3.0),
+        logit_softcap=source.choice(0.0, 4.0),
     )
     batch, length, kind = source.integer(1, 2), source.integer(1, config.context), source.choice(*MASKS)
     source.event(config.positions)
+    source.event("no window", not config.window and length > 1)
+    source.event("alternating", config.full_attention_every == 2 and config.layers == 2 and length > config.window)
     source.event(kind)
     source.event("tied", config.tie_embeddings)
+    source.event("capped logits", config.logit_softcap > 0)
+    logits, recompute = source.choice(True, True, False), source.flag()
+    source.event("hidden states", not logits)
+    source.event("recomputed", recompute)
+    packed = source.choice(False, True)
+    source.event("documents", packed)
     source.event("full context", length == config.context)
+    source.event("long", length > 4)
     arrays = {
         "tokens": source.tokens((batch, length), config.vocab_size),
         "params": random_parameters(source.rng, parameter_shapes(config)),
         "mask": attention_mask(source.rng, kind, batch, length, length),
         "keep": keep_masks(source.rng, config, (batch, length, config.width)) if config.dropout else None,
+        "documents": documents(source.rng, batch, length) if packed else None,
     }
-    return source.case(arrays, config=config)
+    return source.case(arrays, config=config, recompute=recompute, logits=logits)
 
 
 def fixed(config, batch, length):
@@ -66,8 +76,11 @@ TRANSFORMER = Component(
     torch=torch_transformer.transformer,
     draw=draw,
     differentiable=("params",),
-    kernels=(LAYER_NORM, ATTENTION, GELU, GELU_TANH),
-    events=(*ACTIVATIONS, *NORM_POSITIONS, *POSITIONS, *MASKS, "tied", "dropout", "full context", "repeated token"),
+    kernels=KERNELS,
+    events=(
+        *ACTIVATIONS, *NORMS, *NORM_POSITIONS, *POSITIONS, *MASKS, *EVENTS, "tied", "dropout", "full context",
+        "repeated token", "capped logits", "documents", "hidden states", "recomputed",
+    ),
     weight=8,
     shapes={
         "small": fixed(SMALL, 2, 8),
@@ -77,20 +90,19 @@ TRANSFORMER = Component(
     flops=flops,
     bytes=lambda case, size: size * sum(p.size for p in case.arrays["params"].values()),
     bugs=(
-        Bug("embedding not scaled", "numpy", ", config.embedding_scale)", ")", "_embed"),
+        Bug("embedding not scaled", "numpy", ", config.embedding_scale)", ")", "embed"),
         Bug(
             "positions scaled with the embedding",
             "numpy",
-            "x = x + sinusoidal_positions(positions, config.width, x.dtype)",
-            "x = x + config.embedding_scale * sinusoidal_positions(positions, config.width, x.dtype)",
-            "_embed",
+            "x = x + _like(",
+            "x = x + config.embedding_scale * _like(",
+            "embed",
         ),
         Bug(
             "positions from 1",
             "numpy",
-            "np.arange(tokens.shape[1])",
-            "1 + np.arange(tokens.shape[1]) % max(1, config.context - 1)",
-            "_embed",
+            "np.arange(tokens.shape[1])[None]",
+            "1 + np.arange(tokens.shape[1])[None] % max(1, config.context - 1)",
         ),
         Bug("gradient of the tied head forgotten", "numpy", "grads[name] + grad if name in grads else grad", "grad"),
         Bug(
@@ -105,23 +117,35 @@ TRANSFORMER = Component(
             "dx, block_grads = block_vjps[layer](dx)",
             "block_grads = block_vjps[layer](dx)[1]",
         ),
-        Bug("not causal", "numpy", "config, mask, True, block_keep)", "config, mask, False, block_keep)"),
-        Bug("position gradient of the first row alone", "numpy", "np.sum(dx, axis=0)", "dx[0]", "_embed"),
-        Bug("no final norm", "torch", 'config.norm_position == "pre":\n        x', "False:\n        x"),
+        Bug("not causal", "numpy", "config, mask, True, block_keep", 'config, mask, bool(config.window) or config.positions == "alibi", block_keep', needs=('no window',)),
+        Bug("positions do not restart", "numpy", "np.arange(tokens.shape[1])[None] if documents is None else", "np.arange(tokens.shape[1])[None] if True else", needs=('documents', 'long', 'learned')),
+        Bug("documents see each other", "numpy", "layer, phases, documents)", "layer, phases, None)", needs=('documents',)),
+        Bug("softcap left out of the backward", "numpy", "dlogits if cap_vjp is None else cap_vjp(dlogits)", "dlogits", "head", needs=('capped logits',)),
+        Bug("every layer local", "numpy", "block_keep, layer, phases", "block_keep, 0, phases", needs=('alternating',)),
+        Bug("recomputed without the weights' gradients", "numpy", "return function(*arguments)[1](dy)", "dx, grads = function(*arguments)[1](dy); return dx, {name: 0.5 * grad for name, grad in grads.items()}", "_recomputed"),
+        Bug("recomputed from what came out", "numpy", "return function(*arguments)[1](dy)", "return function(function(*arguments)[0], *arguments[1:])[1](dy)", "_recomputed"),
+        Bug("hidden states not normed", "numpy", "(head if logits else _final_norm)", "(head if logits else (lambda x, params, config: (x, lambda dy: (dy, {}))))"),
+        Bug("no gradient through recomputed blocks", "torch", "x = run(x, own,", "x = run(x.detach() if recompute else x, own,"),
+        Bug("logits not capped", "torch", "if config.logit_softcap else logits", "if False else logits", "head", needs=('capped logits',)),
+        Bug("RoPE left out", "torch", 'if config.positions == "rope" else None', "if False else None", needs=('rope', 'long')),
+        Bug("position gradient of the first row alone", "numpy", "np.sum(dx, axis=0, keepdims=True)", "dx[:1]", "embed", needs=('learned',)),
+        Bug("no final norm", "torch", 'config.norm_position == "pre":\n        x', "False:\n        x", "_final_norm"),
         Bug(
             "final norm replaced by a factor",
             "torch",
-            'x = layer_norm(x, params["final_norm.weight"], params.get("final_norm.bias"), config.norm_eps)',
+            'x = norm(x, with_prefix(params, "final_norm"), config.norm, config.norm_eps)',
             "x = 1.01 * x",
+            "_final_norm",
         ),
         Bug("every layer reads block 0", "torch", 'f"blocks.{layer}"', '"blocks.0"'),
-        Bug("dropout of the embedding left out", "torch", 'x = dropout(x, keep["embedding"], config.dropout)', "pass"),
-        Bug("mask not passed on", "torch", "config, mask, keep=", "config, None, keep="),
+        Bug("dropout of the embedding left out", "torch", "return dropout(x, keep, config.dropout)", "return x", "embed"),
+        Bug("mask not passed on", "torch", "own, config, mask, True", "own, config, None, True"),
         Bug(
             "tied head ignored",
             "torch",
             'params["token_embedding.weight" if config.tie_embeddings else "output.weight"]',
             'params.get("output.weight", params["token_embedding.weight"].detach())',
+            "head",
         ),
     ),
 )
@@ -129,7 +153,8 @@ TRANSFORMER = Component(
 
 def draw_masks(source):
     config = draw_config(source, layers=source.integer(1, 3))
-    static = {"seed": source.integer(0, 2**40), "step": source.integer(0, 10_000)}
+    static = {"seed": source.integer(0, 2**40), "step": source.integer(0, 10_000), "first": source.choice(0, 1, 5)}
+    source.event("later rows", static["first"] > 0)
     source.event("no dropout", config.dropout == 0)
     return source.case({}, config=config, batch=source.integer(1, 3), length=source.size(9), **static)
 
@@ -142,10 +167,12 @@ DROPOUT_MASKS = Component(
     exact=True,
     dtypes=("float64",),
     compiles=False,
-    events=("no dropout", "dropout"),
+    events=("no dropout", "dropout", "later rows"),
     bugs=(
         Bug("steps share masks", "numpy", "step * (2 * config.layers + 1)", "step"),
-        Bug("the same mask everywhere", "numpy", "first + place", "first"),
+        Bug("the same mask everywhere", "numpy", "start + place", "start"),
+        Bug("micro-batches share masks", "numpy", ", first * row)", ")"),
+        Bug("rows counted in tokens", "torch", "first * length * config.width", "first * length"),
         Bug("one site too few", "numpy", "2 * config.layers + 1)", "2 * config.layers)"),
         Bug("seed ignored", "torch", "dropout_mask(seed,", "dropout_mask(0,"),
         Bug(

@@ -64,7 +64,9 @@ def _run(function, components, cases, dtype, device):
                 dy = torch.from_numpy(cotangent(component, case, np.empty(tuple(value.shape)), dtype))
                 outputs.append(value)
                 cotangents.append(dy.to(value.device, value.dtype))
-        gradients = iter(torch.autograd.grad(outputs, inputs, cotangents, allow_unused=True, materialize_grads=True))
+        gradients = iter(())
+        if inputs:  # some components have nothing to differentiate
+            gradients = iter(torch.autograd.grad(outputs, inputs, cotangents, allow_unused=True, materialize_grads=True))
     results = []
     for value, (_, watched) in zip(values, given, strict=True):
         leaves = dict(tree_leaves(value, "value")) | {path: next(gradients) for path in watched}

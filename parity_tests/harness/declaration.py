@@ -47,6 +47,7 @@ class Bug:
     function: str | None = None
     dtype: str = "float32"
     count: int = 1  # how often ``old`` must occur: any other number means that the bug no longer fits the source
+    needs: tuple = ()  # events without which it can't show: it is judged on cases that have them, and few others do
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,17 @@ def cases(draw, component, dtype):
     return component.draw(Source(Drawn(draw), dtype))
 
 
-def uniform_cases(component, dtype, count):
-    """``count`` cases drawn evenly from all options: for planted bugs and for the events that must occur."""
+def uniform_cases(component, dtype, count, needs=()):
+    """``count`` cases drawn evenly from all options, of those with the events ``needs``: for planted bugs and coverage."""
     rng = np.random.default_rng(zlib.crc32(component.name.encode()))
-    return [component.draw(Source(Uniform(rng), dtype)) for _ in range(count)]
+    found = []
+    for _ in range(count if not needs else 400 * count):
+        case = component.draw(Source(Uniform(rng), dtype))
+        if case.events.issuperset(needs):
+            found.append(case)
+        if len(found) == count:
+            return found
+    raise AssertionError(f"{component}: of {400 * count} draws only {len(found)} have the events {needs}")
 
 
 def for_each_case(component, dtype, examine, name, divide=1):

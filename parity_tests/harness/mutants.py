@@ -69,10 +69,10 @@ def judge_bugs(component, count):
     references = {}
     verdicts = []
     for bug in component.bugs:
-        key = bug.dtype, bug.side
+        key = bug.dtype, bug.side, bug.needs
         if key not in references:
-            cases = uniform_cases(component, bug.dtype, count)
-            references[key] = [(case, Reference(component, case, *key)) for case in cases]
+            cases = uniform_cases(component, bug.dtype, count if not bug.needs else 8, bug.needs)
+            references[key] = [(case, Reference(component, case, bug.dtype, bug.side)) for case in cases]
         function = mutant(component, bug)
         margins = [_margin(component, bug, function, case, reference) for case, reference in references[key]]
         verdicts.append(Verdict(bug.name, max(margins), float(np.mean([margin > 1 for margin in margins]))))

@@ -8,6 +8,7 @@ import torch
 from numpy_ref.errors import UserError
 from torch_impl.rng import STREAM_ORDER, permuted
 
+IGNORED = -100  # as in ``cross_entropy``
 _BLOCK = 4096  # samples whose windows are drawn at once: a draw costs the same 5 ms for 32 samples as for 4096
 
 
@@ -16,26 +17,35 @@ def windows(length, context, stride=1):
     return max(0, (length - context - 1) // stride + 1)
 
 
-def batch(tokens, position, batch_size, context, seed, stride=1):
+def batch(tokens, position, batch_size, context, seed, stride=1, rank=0, world=1):
     """The batch that begins at sample number ``position``; the next one begins at position + batch_size.
 
     An epoch shows every window once, in a permutation of its own; sample n is in epoch n // windows. So the position is
-    all that has to be saved to resume.
-    Shapes: tokens (N,), an integer array (a memory map stays on disk) or tensor -> inputs and targets
-    (batch_size, context) int64, targets one token later, on the device of a tensor. UserError if no window fits.
+    all that has to be saved to resume, on any number of processes: process ``rank`` of ``world`` reads its own
+    contiguous part of the batch, and the parts one after the other are the batch that a single process reads.
+    Shapes: tokens (N,), an integer array (a memory map stays on disk) or tensor -> inputs and targets (B, context)
+    int64, targets one token later, on the device of a tensor; B = batch_size where world is 1. UserError if no window
+    fits, or if the batch has fewer sequences than there are processes.
     """
-    count = windows(len(tokens), context, stride)
-    if count == 0:
-        raise UserError(
-            f"{len(tokens)} tokens are too few for a context of {context}: a window takes {context + 1}; "
-            f"give more text or a shorter context"
-        )
-    order, missing = [], batch_size
-    while missing:  # mostly once: a batch rarely crosses from one block or epoch to the next
-        epoch, number = divmod(position + batch_size - missing, count)
-        order.append(_order(number // _BLOCK, epoch, count, seed)[number % _BLOCK :][:missing])
-        missing -= len(order[-1])
-    return _gather(tokens, torch.cat(order) * stride, context)
+    return _gather(tokens, _starts(len(tokens), position, batch_size, context, seed, stride, rank, world), context)
+
+
+def packed_batch(tokens, borders, position, batch_size, context, seed, rank=0, world=1):
+    """A batch of rows that share no token, with the document of each token, so that attention can stop at borders.
+
+    Row n of an epoch covers tokens n * context to (n + 1) * context, in a permuted order; document d of the corpus is
+    tokens borders[d] to borders[d + 1] - 1.
+    Shapes: tokens (N,), borders (D + 1,) rising integers -> inputs, targets and documents, each (B, context) int64.
+    documents count from 0 in each row; a target that lies in the next document is -100 (``cross_entropy`` skips it).
+    """
+    starts = _starts(len(tokens), position, batch_size, context, seed, context, rank, world)
+    inputs, targets = _gather(tokens, starts, context)
+    places = starts[:, None] + torch.arange(context + 1)
+    # In NumPy: only the few pages of a memory map that a binary search touches are read.
+    documents = torch.from_numpy(np.searchsorted(borders, places.numpy(), side="right"))
+    crossed = documents[:, 1:] != documents[:, :-1]
+    documents = documents[:, :-1] - documents[:, :1]
+    return inputs, targets.masked_fill(crossed.to(targets.device), IGNORED), documents.to(inputs.device)
 
 
 def evaluation_windows(tokens, context, batch_size, limit=None):
@@ -54,6 +64,25 @@ def evaluation_windows(tokens, context, batch_size, limit=None):
         yield _gather(tokens, torch.arange(first, min(first + batch_size, full)) * context, context)
     if rest:
         yield _gather(tokens, torch.tensor([full * context]), rest)
+
+
+def _starts(length, position, batch_size, context, seed, stride, rank, world):
+    """The first token of each window that this process reads. Shapes: -> (B,) int64."""
+    count = windows(length, context, stride)
+    if count == 0:
+        raise UserError(
+            f"{length} tokens are too few for a context of {context}: a window takes {context + 1}; "
+            f"give more text or a shorter context"
+        )
+    if not 0 <= rank < world <= batch_size:
+        raise UserError(f"a batch of {batch_size} has no part for process {rank} of {world}; give a larger batch")
+    first, end = (position + part * batch_size // world for part in (rank, rank + 1))
+    order = []
+    while first < end:  # mostly once: a batch rarely crosses from one block or epoch to the next
+        epoch, number = divmod(first, count)
+        order.append(_order(number // _BLOCK, epoch, count, seed)[number % _BLOCK :][: end - first])
+        first += len(order[-1])
+    return torch.cat(order) * stride
 
 
 @lru_cache(maxsize=8)

@@ -4,10 +4,11 @@ import torch
 
 from torch_impl.model.attention import attention_weights
 from torch_impl.model.block import block, with_prefix
-from torch_impl.model.embedding import embedding
-from torch_impl.model.linear import linear
-from torch_impl.model.norms import layer_norm
-from torch_impl.model.positions import learned_positions, sinusoidal_positions
+from torch_impl.model.masks import alibi_bias, visible_keys
+from torch_impl.model.multi_head_attention import project
+from torch_impl.model.norms import norm
+from torch_impl.model.positions import alibi_slopes, rope_phases
+from torch_impl.model.transformer import embed
 
 
 @torch.inference_mode()
@@ -15,23 +16,22 @@ def attention_maps(tokens, params, config):
     """The attention weights of a text in all layers and heads, as the model without dropout computes them.
 
     Shapes: tokens (T,) integers on the device of params, T at most config.context -> (layers, heads, T, T); row i of a
-    map is what position i takes from each position, zero in its future.
+    map is what position i takes from each position, zero where it may not look.
     """
-    length = len(tokens)
-    x = embedding(tokens[None].long(), params["token_embedding.weight"], config.embedding_scale)
-    positions = torch.arange(length, device=tokens.device)
-    if config.positions == "sinusoidal":
-        x = x + sinusoidal_positions(positions, config.width, x.dtype)
-    elif config.positions == "learned":
-        x = x + learned_positions(positions, params["position_embedding.weight"])
+    positions = torch.arange(len(tokens), device=tokens.device)[None]
+    x = embed(tokens[None].long(), positions, params, config)
+    phases = rope_phases(positions, config, x.dtype) if config.positions == "rope" else None
+    bias = None
+    if config.positions == "alibi":
+        bias = alibi_bias(positions, positions, alibi_slopes(config.heads).to(tokens.device))
     maps = []
     for layer in range(config.layers):
-        p = with_prefix(params, f"blocks.{layer}")
+        own = with_prefix(params, f"blocks.{layer}")
         read = x
         if config.norm_position == "pre":
-            read = layer_norm(x, p["attention_norm.weight"], p.get("attention_norm.bias"), config.norm_eps)
-        projected = linear(read, p["attention.query_key_value.weight"], p.get("attention.query_key_value.bias"))
-        query, key, _ = projected.reshape(length, 3, config.heads, -1).permute(1, 2, 0, 3)  # (heads, T, d / heads)
-        maps.append(attention_weights(query, key, causal=True))
-        x = block(x, p, config)
+            read = norm(x, with_prefix(own, "attention_norm"), config.norm, config.norm_eps)
+        query, key, _ = project(read, with_prefix(own, "attention"), config, phases)
+        visible = visible_keys(positions, positions, config.layer_window(layer), config.sinks)
+        maps.append(attention_weights(query, key, visible, softcap=config.attention_softcap, bias=bias)[0])
+        x = block(x, own, config, layer=layer, phases=phases)
     return torch.stack(maps)

@@ -1,5 +1,6 @@
 """Non-linearities, element by element. Shapes: x (...) -> (...)."""
 
+import torch
 import torch.nn.functional as F
 
 from numpy_ref.errors import UserError
@@ -21,9 +22,31 @@ def relu(x):
     return F.relu(x)
 
 
+def silu(x):
+    """x * sigmoid(x) (arXiv:1606.08415 §2). Shapes: (...) -> (...)."""
+    return F.silu(x)
+
+
+def swiglu(x):
+    """silu(first half) * second half (arXiv:2002.05202 eq. 6). Shapes: x (..., 2f) -> (..., f)."""
+    a, b = x.chunk(2, -1)
+    return F.silu(a) * b
+
+
+def geglu(x):
+    """gelu(first half) * second half (arXiv:2002.05202 eq. 6). Shapes: x (..., 2f) -> (..., f)."""
+    a, b = x.chunk(2, -1)
+    return gelu(a) * b
+
+
+def softcap(x, cap):
+    """cap * tanh(x / cap) (arXiv:2408.00118 §2): nearly x where x is small, never beyond cap. Shapes: (...) -> (...)."""
+    return cap * torch.tanh(x / cap)
+
+
 def activation(name, x):
-    """The non-linearity of that name. Raises UserError with the names that exist."""
-    functions = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu}
+    """The activation of that name, one of ``config.ACTIVATIONS``. Shapes: (...) -> (...); gated (..., 2f) -> (..., f)."""
+    functions = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu, "silu": silu, "swiglu": swiglu, "geglu": geglu}
     if name not in functions:
         raise UserError(f"there is no activation {name!r}; choose one of {', '.join(functions)}")
     return functions[name](x)

@@ -15,6 +15,6 @@ def dropout(x, keep, rate):
     return x * keep / (1 - rate)
 
 
-def dropout_mask(seed, stream, shape, rate, device=None):
-    """True with probability 1 - rate, from the stream's uniforms. Shapes: -> ``shape``, bool."""
-    return (uniform(seed, stream, shape, device=device) >= rate).to(device or "cpu")
+def dropout_mask(seed, stream, shape, rate, offset=0, device=None):
+    """True with probability 1 - rate, from the stream's uniforms from ``offset`` on. Shapes: -> ``shape``, bool."""
+    return (uniform(seed, stream, shape, offset, device) >= rate).to(device or "cpu")

@@ -11,10 +11,12 @@ def embedding(tokens, weight, scale=1.0):
     Shapes: tokens (...) integers, weight (V, d) -> (..., d). Ids are checked where they enter, not here: a check would
     wait for the device.
 
-    A 16-bit table is read through float32: its gradient sums one row for each use of a token, and the CPU kernel sums
-    in the format of the table, where 256 equal addends are the most that bfloat16 can count.
+    A 16-bit table that learns is read through float32: its gradient sums one row for each use of a token, and the CPU
+    kernel sums in the format of the table, where 256 equal addends are the most that bfloat16 can count.
     """
-    rows = F.embedding(tokens.long(), weight.float() if weight.itemsize == 2 else weight)
+    table = weight.float() if weight.itemsize == 2 and weight.requires_grad else weight
+    rows = F.embedding(tokens.long(), table)
+    rows = rows.float() if weight.itemsize == 2 else rows
     if scale != 1.0:
         rows = rows * scale
     return rows.to(weight.dtype)

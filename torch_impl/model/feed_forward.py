@@ -1,5 +1,6 @@
 """The position-wise network of a block."""
 
+from numpy_ref.config import GATED
 from torch_impl.model.activations import activation as nonlinearity
 from torch_impl.model.linear import linear
 
@@ -9,7 +10,11 @@ def feed_forward(x, params, activation="gelu"):
 
         y = down(activation(up(x)))
 
-    Shapes: x (..., d), up.weight (f, d), up.bias (f,)?, down.weight (d, f), down.bias (d,)? -> (..., d).
+    A gated activation halves its input, so its first map, "gate_up", has 2f outputs: one product instead of two.
+
+    Shapes: x (..., d), up.weight (f, d) or gate_up.weight (2f, d), their biases?, down.weight (d, f), down.bias (d,)?
+    -> (..., d).
     """
-    hidden = nonlinearity(activation, linear(x, params["up.weight"], params.get("up.bias")))
+    first = "gate_up" if activation in GATED else "up"
+    hidden = nonlinearity(activation, linear(x, params[f"{first}.weight"], params.get(f"{first}.bias")))
     return linear(hidden, params["down.weight"], params.get("down.bias"))

@@ -1,4 +1,4 @@
-"""Layer normalisation."""
+"""Normalisation."""
 
 import torch.nn.functional as F
 
@@ -17,3 +17,22 @@ def layer_norm(x, weight, bias=None, eps=1e-5):
         bias = None if bias is None else bias.float()
         return F.layer_norm(x.float(), weight.shape, weight.float(), bias, eps).to(x.dtype)
     return F.layer_norm(x, weight.shape, weight, bias, eps)
+
+
+def rms_norm(x, weight, eps=1e-6):
+    """RMS norm (arXiv:1910.07467, eq. 4): divides by the root mean square over the last axis, without centring.
+
+        y = x / sqrt(mean(x^2) + eps) * weight
+
+    Shapes: x (..., d), weight (d,) -> y (..., d). 16-bit inputs are computed in float32 and rounded once, as above.
+    """
+    if x.itemsize == 2 and x.device.type == "cpu":
+        return F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(x.dtype)
+    return F.rms_norm(x, weight.shape, weight, eps)
+
+
+def norm(x, params, kind, eps):
+    """The norm called ``kind``, "layer" or "rms", with "weight" and perhaps "bias" from params. (..., d) -> (..., d)."""
+    if kind == "rms":
+        return rms_norm(x, params["weight"], eps)
+    return layer_norm(x, params["weight"], params.get("bias"), eps)

@@ -1,61 +1,102 @@
 """The decoder-only transformer: token ids to the logits of each next token."""
 
+from functools import partial
+
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from numpy_ref.errors import UserError
+from torch_impl.model.activations import softcap
 from torch_impl.model.block import block, with_prefix
 from torch_impl.model.dropout import dropout, dropout_mask
 from torch_impl.model.embedding import embedding
 from torch_impl.model.linear import linear
-from torch_impl.model.norms import layer_norm
-from torch_impl.model.positions import learned_positions, sinusoidal_positions
+from torch_impl.model.masks import document_positions
+from torch_impl.model.norms import norm
+from torch_impl.model.positions import learned_positions, rope_phases, sinusoidal_positions
 from torch_impl.model.residual import residual
 from torch_impl.rng import STREAM_DROPOUT
 
 TORCH_ONLY = {"Transformer"}
-TORCH_EXTRA_ARGUMENTS = {"device"}
+TORCH_EXTRA_ARGUMENTS = {"device", "run_block"}
 
 
-def transformer(tokens, params, config, mask=None, keep=None):
+def transformer(
+    tokens, params, config, mask=None, keep=None, documents=None, recompute=False, logits=True, run_block=block
+):
     """Logits of the next token after each position (Radford et al. 2018, with the blocks of ``block``).
 
         x = drop(scale * embedding(tokens) + positions)        x = block(x) for each layer
-        logits = norm(x) W^T, where W is the token embedding if tied; post-norm blocks have normalised x already
+        logits = norm(x) W^T, where W is the token embedding if tied; post-norm blocks have normalised x already;
+        softcap bends them if the config has one
 
     Shapes: tokens (B, T) integers below vocab_size, mask broadcastable to (B, heads, T, T), keep None or
     {"embedding": (B, T, d), "blocks": [((B, T, d), (B, T, d)), ...]} bool -> (B, T, V), in the format of the weights.
-    Raises UserError if T is above config.context.
+    documents (B, T): runs of equal ids are texts that don't see each other, each with positions from 0; a negative id is
+    padding, whose logits mean nothing. Raises UserError if T is above config.context, unless the model is endless.
+
+    recompute: each block's activations are dropped and made again in the backward pass (arXiv:1604.06174).
+    logits=False: (B, T, d) instead, normed, as the output matrix takes it; for ``linear_cross_entropy``.
+    run_block: called in place of ``block``, with its arguments.
     """
     length = tokens.shape[-1]
-    if length > config.context:
+    if length > config.context and not config.endless:
         raise UserError(f"{length} tokens do not fit the model's context of {config.context}; give at most that many")
     keep = keep or {"embedding": None, "blocks": [None] * config.layers}
+    if documents is None:
+        positions = torch.arange(length, device=tokens.device)[None]
+    else:
+        positions = document_positions(documents)
 
-    x = embedding(tokens, params["token_embedding.weight"], config.embedding_scale)
-    positions = torch.arange(length, device=tokens.device)
-    if config.positions == "sinusoidal":
-        x = residual(x, sinusoidal_positions(positions, config.width, x.dtype))
-    elif config.positions == "learned":
-        x = residual(x, learned_positions(positions, params["position_embedding.weight"]))
-    x = dropout(x, keep["embedding"], config.dropout)
+    x = embed(tokens, positions, params, config, keep["embedding"])
+    phases = rope_phases(positions, config, x.dtype) if config.positions == "rope" else None
+    # Dropout masks are arguments: there is no random state to restore.
+    run = partial(checkpoint, run_block, use_reentrant=False, preserve_rng_state=False) if recompute else run_block
     for layer in range(config.layers):
-        x = block(x, with_prefix(params, f"blocks.{layer}"), config, mask, keep=keep["blocks"][layer])
+        own = with_prefix(params, f"blocks.{layer}")
+        x = run(x, own, config, mask, True, keep["blocks"][layer], layer, phases, documents)
+    return (head if logits else _final_norm)(x, params, config)
+
+
+def embed(tokens, positions, params, config, keep=None):
+    """Token embeddings and positions, as they enter the first block.
+
+    Shapes: tokens (B, T), positions (B or 1, T) integers, -1 for padding, keep (B, T, d)? -> (B, T, d).
+    """
+    x = embedding(tokens, params["token_embedding.weight"], config.embedding_scale)
+    if config.positions == "sinusoidal":
+        x = residual(x, sinusoidal_positions(positions.clamp(min=0), config.width, x.dtype))
+    elif config.positions == "learned":
+        x = residual(x, learned_positions(positions.clamp(min=0), params["position_embedding.weight"]))
+    return dropout(x, keep, config.dropout)
+
+
+def head(x, params, config):
+    """Final norm, output projection and softcap, as the config has them. Shapes: x (..., d) -> logits (..., V)."""
+    x = _final_norm(x, params, config)
+    logits = linear(x, params["token_embedding.weight" if config.tie_embeddings else "output.weight"])
+    return softcap(logits, config.logit_softcap) if config.logit_softcap else logits
+
+
+def _final_norm(x, params, config):
     if config.norm_position == "pre":
-        x = layer_norm(x, params["final_norm.weight"], params.get("final_norm.bias"), config.norm_eps)
-    return linear(x, params["token_embedding.weight" if config.tie_embeddings else "output.weight"])
+        x = norm(x, with_prefix(params, "final_norm"), config.norm, config.norm_eps)
+    return x
 
 
-def dropout_masks(config, batch, length, seed, step, device=None):
+def dropout_masks(config, batch, length, seed, step, first=0, device=None):
     """What each dropout of one training step keeps, in the form that ``transformer`` takes; None without dropout.
 
     Site 0 is the embedding, 1 + 2 layer the attention and 2 + 2 layer the feed-forward of a layer; every site of every
-    step has its own stream.
+    step has its own stream, and each row of the step's batch its own place there: ``first`` is the row to begin with.
     """
     if config.dropout == 0:
         return None
     sites, shape = 2 * config.layers + 1, (batch, length, config.width)
+    offset = first * length * config.width
     masks = [
-        dropout_mask(seed, STREAM_DROPOUT + step * sites + site, shape, config.dropout, device) for site in range(sites)
+        dropout_mask(seed, STREAM_DROPOUT + step * sites + site, shape, config.dropout, offset, device)
+        for site in range(sites)
     ]
     return {"embedding": masks[0], "blocks": list(zip(masks[1::2], masks[2::2]))}
 
@@ -75,5 +116,5 @@ class Transformer(torch.nn.Module):
                 module = module._modules[part]
             module.register_parameter(leaf, torch.nn.Parameter(value))
 
-    def forward(self, tokens, mask=None, keep=None):
-        return transformer(tokens, dict(self.named_parameters()), self.config, mask, keep)
+    def forward(self, tokens, mask=None, keep=None, documents=None):
+        return transformer(tokens, dict(self.named_parameters()), self.config, mask, keep, documents)

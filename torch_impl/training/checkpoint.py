@@ -5,12 +5,19 @@ from pathlib import Path
 import torch
 
 from numpy_ref import checkpoint_file
+from torch_impl.model.quantization import Quantized
 
 
 def save(folder, run):
     """Write ``folder``/checkpoint.npz in one step. UserError when that fails or a weight is not finite."""
     run.wing = "torch"
     checkpoint_file.write(Path(folder) / checkpoint_file.NAME, *checkpoint_file.pack(run, _to_numpy))
+
+
+def snapshot(run):
+    """(arrays, header) of the run as it stands, copied: training may go on while they are written (`saving.py`)."""
+    run.wing = "torch"
+    return checkpoint_file.pack(run, _copied)
 
 
 def load(folder, dtype=None, device=None):
@@ -24,8 +31,12 @@ def load(folder, dtype=None, device=None):
         value = torch.from_numpy(value)
         return value.to(device, getattr(torch, dtype) if dtype and value.is_floating_point() else value.dtype)
 
-    return checkpoint_file.unpack(*checkpoint_file.read(folder), tensor)
+    return checkpoint_file.unpack(*checkpoint_file.read(folder), tensor, Quantized)
 
 
 def _to_numpy(value):
     return torch.as_tensor(value).detach().cpu().numpy()
+
+
+def _copied(value):
+    return torch.as_tensor(value).detach().to("cpu", copy=True).numpy()

@@ -24,9 +24,9 @@ def clip_by_global_norm(grads, max_norm):
 
 
 @torch.no_grad()
-def clip_by_global_norm_(grads, max_norm):
-    """``clip_by_global_norm`` in place. Returns the norm before clipping."""
-    norm = global_norm(grads)
+def clip_by_global_norm_(grads, max_norm, norm=None):
+    """``clip_by_global_norm`` in place. Returns the norm before clipping; give it where these are not all gradients."""
+    norm = global_norm(grads) if norm is None else norm
     torch._foreach_mul_(list(grads.values()), _factor(norm, max_norm))
     return norm
 

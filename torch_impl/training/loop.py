@@ -1,57 +1,79 @@
 """The training loop: batch, step, log, evaluate, save. The host hands work to the device and rarely waits for it."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from numpy_ref import checkpoint_file, log
-from numpy_ref.interrupt import Interrupted, interruptible
-from torch_impl.data.batches import batch
+from numpy_ref.interrupt import TIME, Interrupted, interruptible
+from numpy_ref.processes import ALONE
+from numpy_ref.saving import Saver
+from torch_impl.data.batches import batch, packed_batch
 from torch_impl.device import choose_device
 from torch_impl.model.initialise import initialise
-from torch_impl.training import checkpoint
+from torch_impl.training import checkpoint, distributed
 from torch_impl.training.evaluate import evaluate
 from torch_impl.training.optimizer import init_states
 from torch_impl.training.step import train_step
 
 
-def train(model_config, train_config, dataset, out, resume=False, stop_after=None, report=None):
+def train(
+    model_config, train_config, dataset, out, resume=False, stop_after=None, report=None, seconds=None, sample=None
+):
     """Train in the run folder ``out``, to ``train_config.steps`` steps or only until ``stop_after``; returns the Run.
 
-    ``dataset`` has token ids (N,) as ``train`` and ``validation``; ``report`` shows rows as they are logged
-    (``Progress``). A resumed run goes on from its checkpoint as if it had never stopped, on either wing.
-    Raises UserError for a loss that is not finite and for files that can't be written; Interrupted (a
-    KeyboardInterrupt) after Ctrl-C, once the run is saved.
+    ``dataset`` has token ids (N,) as ``train`` and ``validation``, and where documents are packed their borders as
+    ``train_borders``; ``report`` shows rows as they are logged (``Progress``). A resumed run goes on from its
+    checkpoint as if it had never stopped, on either wing. ``seconds``: the run is saved and ends before they are over
+    (None: no limit). ``sample(run)`` is called every ``sample_every`` steps.
+    Raises BadSteps after ``bad_steps`` steps in a row that went wrong; UserError when the last save fails; Interrupted
+    (a KeyboardInterrupt) after Ctrl-C or SIGTERM, once the run is saved. Under ``distributed.several`` all processes
+    call this, each gets the Run with its own shares of the parameters, and a wish to stop is that of all.
     """
-    c = train_config
-    run = _resumed(model_config, train_config, out) if resume else _begin(model_config, train_config)
-    device = next(iter(run.params.values())).device
+    c, processes, parallel = train_config, distributed.current(), None
+    device = choose_device(c.device)
+    if processes is ALONE:
+        run = _resumed(model_config, c, out) if resume else _begin(model_config, c)
+    else:
+        from torch_impl.training import parallel_run  # here, because it takes half a second
+
+        run, parallel = parallel_run.start(processes, model_config, c, out, resume, device, _master(c))
+    shared = {"parallel": parallel} if parallel else {}
     last = min(c.steps, stop_after or c.steps)
-    checkpoint_file.describe(out, model_config, train_config)
+    if processes.rank == 0:
+        checkpoint_file.describe(out, model_config, train_config, _name(device))
 
     def held_out():
+        if parallel:
+            return parallel.held_out(dataset.validation, c.batch, model_config.context, c.eval_tokens)
         return evaluate(run.params, model_config, dataset.validation, c.batch, limit=c.eval_tokens)["loss"]
 
-    with log.Log(Path(out) / log.NAME, run, report) as rows, interruptible() as asked:
-        stop = False
-        while run.step < last and not stop:
-            inputs, targets = batch(dataset.train, run.position, c.batch, model_config.context, c.seed)
-            inputs, targets = _placed(inputs, device), _placed(targets, device)
+    with (
+        interruptible(seconds) as asked,  # first, so that signals wait for the last save as well
+        log.Log(Path(out) / log.NAME, run, report, processes.rank == 0) as rows,
+        _saver(out, c, rows.note, parallel) as saver,
+    ):
+        stop = None
+        while run.step < last and stop is None:
+            inputs, targets, packing = _batch(dataset, run.position, model_config, c, device, processes)
             metrics, run.params, run.states = train_step(
-                run.params, run.states, inputs, targets, model_config, c, run.step
+                run.params, run.states, inputs, targets, model_config, c, run.step, **packing, **shared
             )
-            run.advance(c.batch, inputs.numel())
-            rows.add(metrics["loss"], metrics["lr"], metrics["grad_norm"])
-            if _due(run.step, c.eval_every, c.steps):
-                rows.flush(held_out)
-            stop = asked()
-            save = stop or _due(run.step, c.save_every, last)
+            run.advance(c.batch, inputs.numel() * processes.world)
+            rows.add(metrics)
+            saver.check()
+            best = _due(run.step, c.eval_every, c.steps) and rows.flush(held_out)
+            if sample and c.sample_every and run.step % c.sample_every == 0:
+                rows.aside(partial(parallel.on_first, sample) if parallel else sample)
+            stop = _agreed(processes, asked(saver.seconds))
+            save = best or stop is not None or _due(run.step, c.save_every, last)
             if save or rows.due():
-                rows.flush()  # a loss that is not finite ends the run here, before it reaches the checkpoint
-            if save:
-                checkpoint.save(out, run)
-    if run.step < last:
-        raise Interrupted(run.step)
+                rows.flush()  # too many bad steps end the run here, before they reach the checkpoint
+            if save and (processes.rank == 0 or _is_sharded(c, parallel)):
+                saver.save(run, checkpoint.snapshot)
+    if stop not in (None, TIME) and run.step < last:
+        raise Interrupted(run.step, stop)
     return run
 
 
@@ -70,14 +92,49 @@ def _resumed(model_config, train_config, out):
     return run
 
 
+def _saver(out, train_config, note, parallel):
+    """What saves the run: in one file from the first process, or in parts from all."""
+    if not _is_sharded(train_config, parallel):
+        return Saver(out, train_config.keep, note)
+    from torch_impl.training.sharded_checkpoint import ShardedSaver  # here, because it takes half a second
+
+    return ShardedSaver(out, train_config.keep, note, parallel)
+
+
+def _is_sharded(train_config, parallel):
+    return train_config.sharded or parallel is not None and parallel.sharded
+
+
+def _agreed(processes, reason):
+    """Why to stop, or None: the same on all processes. A signal that reached one of them goes before the clock."""
+    code = processes.agree({None: 0, TIME: 1}.get(reason, reason))
+    return {0: None, 1: TIME}.get(code, code)
+
+
 def _master(train_config):
     """The number format of the weights: 16-bit formats only compute."""
     return torch.float64 if train_config.dtype == "float64" else torch.float32
 
 
+def _name(device):
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def _placed(tensor, device):
     """The tensor on the device; to a GPU from pinned memory, so that the copy overlaps with the step before."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _batch(dataset, position, model_config, c, device, processes):
+    """This process's inputs and targets (B, T), and {"documents": ids (B, T)} where they are packed, on the device."""
+    part = {"rank": processes.rank, "world": processes.world}
+    if c.pack_documents:
+        borders = dataset.train_borders
+        found = packed_batch(dataset.train, borders, position, c.batch, model_config.context, c.seed, **part)
+    else:
+        found = batch(dataset.train, position, c.batch, model_config.context, c.seed, **part)
+    inputs, targets, *documents = (_placed(tensor, device) for tensor in found)
+    return inputs, targets, {"documents": documents[0]} if documents else {}
 
 
 def _due(step, every, last):

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import torch
 
-TORCH_ONLY = {"muon_"}
+TORCH_ONLY = {"muon_", "orthogonalise_"}
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # steepest at 0, and keeps singular values within about 0.7 to 1.2
 
@@ -49,37 +49,50 @@ def init_state(param):
     return {"momentum": torch.zeros_like(param)}
 
 
-def matrices(name, param, width):
-    """The matrices that a parameter stacks along its rows, as a batch: three (width, width) for "query_key_value",
-    whose projections have nothing to do with each other; else the parameter itself.
+def matrices(name, array, params):
+    """The matrices that a parameter (or its gradient) stacks along its rows, as views: queries, keys and values of
+    "query_key_value", both halves of "gate_up", else the array itself.
 
-    Shapes: (o, i) -> (n, o / n, i), a view.
+    ``params`` tells how many rows the queries have: the attention's output weight has as many columns.
+    Shapes: (o, i) -> list of (o', i), where the o' add up to o.
     """
-    return param.view(3, width, width) if "query_key_value" in name else param[None]
+    if name.endswith("query_key_value.weight"):
+        queries = params[name.removesuffix("query_key_value.weight") + "output.weight"].shape[1]
+        shared = (array.shape[0] - queries) // 2
+        return list(array.split((queries, shared, shared)))
+    return list(array.chunk(2)) if name.endswith("gate_up.weight") else [array]
 
 
 @torch.no_grad()
-def muon_(params, grads, states, lr, momentum=0.95, weight_decay=0.0, dtype=None):
+def muon_(params, grads, states, lr, momentum=0.95, weight_decay=0.0, dtype=None, orthogonal=None):
     """``muon`` on dicts by name, in place. Each parameter is split by ``matrices``.
 
-    Matrices of one shape are stacked: a few large batched products instead of fifteen small ones for each matrix.
     Newton-Schulz runs in ``dtype`` if given (the post runs it in bfloat16: it only needs to come near).
+    ``orthogonal``: called instead of ``orthogonalise_``, where the parameters are shards of matrices.
     """
     if not params:
         return
     buffers = [states[name]["momentum"] for name in params]
     torch._foreach_lerp_(buffers, [grads[name] for name in params], 1 - momentum)
     torch._foreach_mul_(list(params.values()), 1 - lr * weight_decay)
+    updates = {name: torch.lerp(grads[name], buffer, momentum) for name, buffer in zip(params, buffers)}
+    (orthogonal or orthogonalise_)(updates, params, dtype)
+    torch._foreach_add_(list(params.values()), list(updates.values()), alpha=-lr)
+
+
+@torch.no_grad()
+def orthogonalise_(updates, params, dtype=None):
+    """Each matrix of ``updates`` made orthogonal and of AdamW's step size, in place.
+
+    Matrices of one shape are stacked: a few large batched products instead of fifteen small ones for each matrix.
+    """
     groups = defaultdict(list)
-    for (name, param), buffer in zip(params.items(), buffers):
-        update = torch.lerp(grads[name], buffer, momentum)
-        stacks = [matrices(name, x, param.shape[-1]) for x in (param, update)]
-        groups[stacks[0].shape[1:]].append(stacks)
+    for name, update in updates.items():
+        for part in matrices(name, update, params):
+            groups[part.shape].append(part)
     for group in groups.values():
-        targets, updates = zip(*group)
-        orthogonal = orthogonalise(torch.cat(updates).to(dtype or updates[0].dtype)).to(updates[0].dtype)
-        parts = orthogonal.split([len(target) for target in targets])
-        torch._foreach_add_(targets, parts, alpha=-lr * _step_size(orthogonal))
+        orthogonal = orthogonalise(torch.stack(group).to(dtype or group[0].dtype)).to(group[0].dtype)
+        torch._foreach_copy_(group, (orthogonal * _step_size(orthogonal)).unbind())
 
 
 def _step_size(matrix):

@@ -4,7 +4,7 @@ import re
 
 from torch_impl.training import adamw, muon
 
-TORCH_EXTRA_ARGUMENTS = {"dtype"}
+TORCH_EXTRA_ARGUMENTS = {"dtype", "orthogonal"}
 
 
 def init_states(params, train_config):
@@ -15,16 +15,16 @@ def init_states(params, train_config):
     }
 
 
-def update(params, grads, states, lr, train_config, dtype=None):
+def update(params, grads, states, lr, train_config, dtype=None, orthogonal=None):
     """One optimiser step, in place: Muon for the blocks' matrices if the config says so, AdamW for all the rest.
 
     Shapes: params and grads name -> (...), states as from ``init_states``. Returns (params, states), the same dicts.
-    ``dtype``: in which format Muon orthogonalises.
+    ``dtype``: in which format Muon orthogonalises; ``orthogonal``: how, where parameters are shards (see ``muon_``).
     """
     c = train_config
     matrices = {name: param for name, param in params.items() if _takes_muon(name, param, c)}
     rest = {name: param for name, param in params.items() if name not in matrices}
-    muon.muon_(matrices, grads, states, lr, c.momentum, c.weight_decay, dtype)
+    muon.muon_(matrices, grads, states, lr, c.momentum, c.weight_decay, dtype, orthogonal)
     adamw.adamw_(rest, grads, states, lr, c.beta1, c.beta2, c.eps, c.weight_decay)
     return params, states
 

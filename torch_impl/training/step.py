@@ -8,61 +8,127 @@ import math
 
 import torch
 
+from numpy_ref.errors import UserError
+from torch_impl.data.batches import IGNORED
 from torch_impl.device import choose_dtype
+from torch_impl.model.float8 import float8_params, require_float8
 from torch_impl.model.transformer import dropout_masks, transformer
 from torch_impl.training.clipping import clip_by_global_norm_
+from torch_impl.training.ema import ema_
 from torch_impl.training.loss_scaling import update_scale
-from torch_impl.training.losses import cross_entropy
+from torch_impl.training.losses import cross_entropy, linear_cross_entropy
 from torch_impl.training.optimizer import update
-from torch_impl.training.schedules import warmup_cosine
+from torch_impl.training.schedules import learning_rate
 
-TORCH_ONLY = {"compute_dtype"}
-TORCH_EXTRA_ARGUMENTS = {"forward", "scale"}
+TORCH_ONLY = {"compute_dtype", "loss_share"}
+TORCH_EXTRA_ARGUMENTS = {"forward", "parallel"}
 
 
-def loss_and_grads(params, inputs, targets, model_config, train_config, step, forward=transformer, scale=1.0):
+def loss_and_grads(
+    params, inputs, targets, model_config, train_config, step, documents=None, forward=transformer, scale=1.0
+):
     """The mean loss of a batch and its gradient.
 
     Shapes: params name -> (...), inputs and targets (B, T) integers on the device of params. Returns (loss (), a tensor
     in nats per token; name -> gradient, in shape and format of the parameter). Dropout masks follow from the step.
+    documents (B, T): texts that share a row, see ``transformer``.
     ``forward``: ``transformer`` or ``torch.compile(transformer)``. ``scale``: the loss is multiplied by it before the
     backward pass and the gradients divided after, which float16 needs.
+
+    Gradient accumulation: ``accumulate`` equal parts of the rows, one after the other, each divided by the number of
+    targets that count in all of them, summed in the format of the parameters. UserError where the rows don't divide.
     """
+    if len(inputs) % train_config.accumulate:
+        raise UserError(f"accumulate={train_config.accumulate} does not divide the {len(inputs)} rows of the batch")
     dtype = compute_dtype(params, model_config, train_config)
-    leaves = {name: param.detach().requires_grad_() for name, param in params.items()}
-    weights = {name: leaf.to(dtype) for name, leaf in leaves.items()}
-    keep = dropout_masks(model_config, *inputs.shape, train_config.seed, step, inputs.device)
-    logits = forward(inputs, weights, model_config, keep=keep)
-    loss = cross_entropy(logits, targets, label_smoothing=train_config.label_smoothing, z_loss=train_config.z_loss)
-    grads = torch.autograd.grad(loss * scale if scale != 1 else loss, list(leaves.values()))
+    leaves = {name: param.detach().to(dtype).requires_grad_() for name, param in params.items()}
+    weights = leaves
+    if train_config.float8:
+        require_float8(inputs.device, params)
+        weights = float8_params(leaves)
+    denominator = (targets != IGNORED).sum().clamp(min=1)  # a tensor: counting does not wait for the device
+    size, total, sums = len(inputs) // train_config.accumulate, None, None
+    for first in range(0, len(inputs), size):
+        rows = slice(first, first + size)
+        keep = dropout_masks(model_config, size, inputs.shape[1], train_config.seed, step, first, inputs.device)
+        own = None if documents is None else documents[rows]
+        loss = loss_share(
+            inputs[rows], targets[rows], weights, model_config, train_config, keep, own, denominator, forward
+        )
+        grads = torch.autograd.grad(loss * scale if scale != 1 else loss, list(leaves.values()))
+        grads = [grad.to(param.dtype) for grad, param in zip(grads, params.values())]
+        if sums is None:
+            total, sums = loss.detach(), grads
+        else:
+            total += loss.detach()
+            torch._foreach_add_(sums, grads)
     if scale != 1:
-        torch._foreach_div_(grads, scale)
-    return loss.detach(), dict(zip(leaves, grads))
+        torch._foreach_div_(sums, scale)
+    return total, dict(zip(leaves, sums))
 
 
-def train_step(params, states, inputs, targets, model_config, train_config, step, forward=transformer):
+def loss_share(inputs, targets, weights, config, train_config, keep, documents, denominator, forward):
+    """These rows' share of the loss (); where the logits are many, they exist in chunks only."""
+    chunk = train_config.loss_rows(targets.numel(), config.vocab_size)
+    whole = chunk >= targets.numel()
+    settings = {"label_smoothing": train_config.label_smoothing, "z_loss": train_config.z_loss}
+    y = forward(
+        inputs, weights, config, keep=keep, documents=documents, recompute=train_config.recompute, logits=whole
+    )
+    if whole:
+        return cross_entropy(y, targets, denominator=denominator, **settings)
+    head = weights["token_embedding.weight" if config.tie_embeddings else "output.weight"]
+    return linear_cross_entropy(
+        y, head, targets, config.logit_softcap, denominator=denominator, chunk=chunk, **settings
+    )
+
+
+def train_step(
+    params,
+    states,
+    inputs,
+    targets,
+    model_config,
+    train_config,
+    step,
+    documents=None,
+    forward=transformer,
+    parallel=None,
+):
     """One optimiser step on a batch, in place.
 
-    Shapes as in ``loss_and_grads``; states as from ``init_states``. Returns ({"loss", "lr", "grad_norm"}, params,
-    states), the same dicts as came in. Loss and norm are tensors: reading them waits for the device, so do it rarely.
+    Shapes as in ``loss_and_grads``; states as from ``init_states``. Returns ({"loss", "lr", "grad_norm", "skipped"},
+    params, states), the same dicts as came in. Loss and norm are tensors.
 
-    In float16 states["loss_scale"] keeps the dynamic loss scale; a step whose gradients overflow changes nothing else.
+    A step whose loss or gradient norm is not finite is skipped: "skipped" is True, weights and optimiser stay as they
+    are. To know that, the host waits for the backward pass once a step; the next batch is best fetched before.
+    In float16 states["loss_scale"] keeps the dynamic loss scale, which a skipped step halves. With ``ema`` set,
+    states["ema"] is the moving average of the weights, from those before the first step on.
+    ``parallel``: the other processes (see ``parallel.Parallel``); the batch is then this one's part.
     """
-    lr = warmup_cosine(step, train_config.steps, train_config.lr, train_config.warmup, train_config.final_lr)
+    lr = learning_rate(step, train_config)
     dtype = compute_dtype(params, model_config, train_config)
     scaling = states.setdefault("loss_scale", {"scale": 2.0**16, "good_steps": 0}) if dtype == torch.float16 else None
-    loss, grads = loss_and_grads(
-        params, inputs, targets, model_config, train_config, step, forward, scaling["scale"] if scaling else 1.0
-    )
-    norm = clip_by_global_norm_(grads, train_config.clip)
-    finite = True
+    scale = scaling["scale"] if scaling else 1.0
+    if parallel:
+        loss, grads = parallel.loss_and_grads(inputs, targets, step, documents, scale)
+    else:
+        loss, grads = loss_and_grads(
+            params, inputs, targets, model_config, train_config, step, documents, forward, scale
+        )
+    norm = clip_by_global_norm_(grads, train_config.clip, parallel and parallel.global_norm(grads))
+    skipped = not math.isfinite(loss + norm)  # waits for the device
     if scaling:
-        finite = math.isfinite(norm)  # waits for the device: the price of float16
-        scaling["scale"], scaling["good_steps"] = update_scale(*scaling.values(), finite)
-    if finite:
+        scaling["scale"], scaling["good_steps"] = update_scale(*scaling.values(), not skipped)
+    if not skipped:
+        if train_config.ema and "ema" not in states:
+            states["ema"] = {name: param.clone() for name, param in params.items()}
         # Newton-Schulz in float16 would lose small gradients, which have no scale there.
-        update(params, grads, states, lr, train_config, dtype if dtype == torch.bfloat16 else None)
-    return {"loss": loss, "lr": lr, "grad_norm": norm}, params, states
+        orthogonal = parallel and parallel.orthogonal
+        update(params, grads, states, lr, train_config, dtype if dtype == torch.bfloat16 else None, orthogonal)
+        if train_config.ema:
+            ema_(states["ema"], params, train_config.ema, step)
+    return {"loss": loss, "lr": lr, "grad_norm": norm, "skipped": skipped}, params, states
 
 
 def compute_dtype(params, model_config, train_config):

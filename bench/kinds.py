@@ -1,0 +1,29 @@
+"""Kinds of measurements that have a file of their own. A new one is a module and a line here.
+
+Such a module has ``groups(options)``, lists of jobs for ``plan``; ``measure(job)``, the answer of a worker;
+``sections(found, drawn)``, texts of the report; and ``PICTURES``, file name -> function of the measured rows.
+"""
+
+import importlib
+
+MODULES = ("inference", "windows", "quality", "speculation", "kernels", "tokenizing", "memory", "io")  # in the order of the report
+KINDS = {
+    "inference": "inference",
+    "window": "windows",
+    "quality": "quality",
+    "speculation": "speculation",
+    "attention": "kernels",
+    "tokenizing": "tokenizing",
+    "memory": "memory",
+    "io": "io",
+}
+
+
+def modules():
+    """The modules, in the order of the report."""
+    return [importlib.import_module(f"bench.{name}") for name in MODULES]
+
+
+def measure(job):
+    """The answer to a job of one of these kinds."""
+    return importlib.import_module(f"bench.{KINDS[job['kind']]}").measure(job)

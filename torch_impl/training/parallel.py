@@ -1,0 +1,271 @@
+"""One training step on several processes: each computes a part of the batch, by DDP or by FSDP2 (``fully_shard``).
+
+    ddp    every process holds the whole model; gradients are summed while the backward pass runs
+    fsdp   every process holds a share of the rows of every parameter, its gradient and its optimiser state; each block
+           is gathered when it computes and let go again (arXiv:2304.11277)
+
+What is summed over the processes is never a mean of means: the loss of each token is divided by the number of targets
+that count in the whole batch. So the step is that of a single process with this batch, but for the order of sums.
+"""
+
+import contextlib
+import dataclasses
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, Shard
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from numpy_ref.config import parameter_shapes
+from numpy_ref.errors import UserError
+from torch_impl.data.batches import IGNORED, evaluation_windows
+from torch_impl.model.block import block
+from torch_impl.model.transformer import Transformer, dropout_masks, transformer
+from torch_impl.training import clipping, muon
+from torch_impl.training.step import loss_share
+
+TORCH_ONLY_FILE = "the reference trains in one process"
+
+
+class Layer(Transformer):
+    """The parameters of a block, and ``block`` itself: what ``fully_shard`` gathers and lets go at a time."""
+
+    def __init__(self, config, params, layer, dtype, recompute):
+        super().__init__(config, params)
+        self.layer, self.dtype, self.recompute = layer, dtype, recompute
+
+    def forward(self, x, mask, keep, phases, documents):
+        weights = {name: param.to(self.dtype) for name, param in self.named_parameters()}
+        run = block
+        if self.recompute and self.training:
+            run = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
+        return run(x, weights, self.config, mask, True, keep, self.layer, phases, documents)
+
+
+class Learner(Transformer):
+    """The model and its loss as one module: what DDP and FSDP wrap. Parameters have the names of a ``state_dict``.
+
+    ``outer``: the parameters outside of the blocks; ``layers``: the blocks. Weights are cast to ``dtype`` where they
+    are used, so that gradients arrive in their own format.
+    """
+
+    def __init__(self, model_config, train_config, outer, layers, dtype):
+        super().__init__(model_config, outer)
+        self.outer, self.dtype = set(outer), dtype
+        self.blocks = torch.nn.ModuleList(layers)
+        self.settings = {True: train_config, False: dataclasses.replace(train_config, label_smoothing=0.0, z_loss=0.0)}
+
+    def forward(self, inputs, targets, documents, keep, denominator):
+        """The share of these rows in the loss (): the sum over their targets / denominator; plain when not training."""
+        weights = {name: param.to(self.dtype) for name, param in self.named_parameters() if name in self.outer}
+        settings = self.settings[self.training]
+        return loss_share(
+            inputs, targets, weights, self.config, settings, keep, documents, denominator, self._transformer
+        )
+
+    def _transformer(self, tokens, weights, config, keep, documents, recompute, logits):
+        def run_block(x, _, config, mask, causal, keep, layer, phases, documents):
+            return self.blocks[layer](x, mask, keep, phases, documents)
+
+        return transformer(tokens, weights, config, None, keep, documents, logits=logits, run_block=run_block)
+
+
+class Parallel:
+    """A model on several processes. ``sharded``: by FSDP2; else by DDP.
+
+    ``whole(names)`` gives name -> parameter, whole, on the device: of one block at a time, so that no process has to
+    hold more than its share and a block. ``params`` are this process's shares, name -> (rows, ...): they are what the
+    optimiser moves, in place, and the tensors inside of the module.
+    """
+
+    def __init__(self, processes, model_config, train_config, whole, device, dtype, sharded):
+        check(processes, train_config, device)
+        self.processes, self.config, self.train_config = processes, model_config, train_config
+        self.device, self.sharded = device, sharded
+        self.shapes = parameter_shapes(model_config)
+        self.mesh = init_device_mesh(device.type, (processes.world,))
+        layers = []
+        for number in range(model_config.layers):
+            prefix = f"blocks.{number}."
+            params = whole([name for name in self.shapes if name.startswith(prefix)])
+            params = {name.removeprefix(prefix): value for name, value in params.items()}
+            layers.append(self._shard(Layer(model_config, params, number, dtype, train_config.recompute), dtype))
+        outer = whole([name for name in self.shapes if not name.startswith("blocks.")])
+        learner = self._shard(Learner(model_config, train_config, outer, layers, dtype), dtype)
+        if sharded:
+            self.module = learner
+        else:
+            self.module = DistributedDataParallel(learner, gradient_as_bucket_view=True)
+            self.module.register_comm_hook(None, _summed)
+        named = dict(learner.named_parameters())
+        self.parameters = {name: named[name] for name in self.shapes}
+        self.params = {name: _own(param) for name, param in self.parameters.items()}
+
+    def _shard(self, module, dtype):
+        """The module sharded by rows: gathered in the format that computes, gradients summed in the weights'."""
+        if self.sharded:
+            wide = next(module.parameters()).dtype
+            policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=wide, cast_forward_inputs=False)
+            fully_shard(module, mesh=self.mesh, mp_policy=policy)
+            module.set_gradient_divide_factor(1.0)  # FSDP would take the mean over the processes
+            module.set_force_sum_reduction_for_comms(True)
+        return module
+
+    def loss_and_grads(self, inputs, targets, step, documents=None, scale=1.0):
+        """``step.loss_and_grads`` of the whole batch; inputs and targets (B / world, T) are this process's rows.
+
+        The loss () is that of the whole batch, on every process; the gradients are name -> that of its share.
+        The processes talk once for all micro-batches (``accumulate``): after the last.
+        """
+        c = self.train_config
+        denominator = self.processes.sum((targets != IGNORED).sum()).clamp(min=1)
+        size, total = len(inputs) // c.accumulate, torch.zeros((), device=inputs.device)
+        for first in range(0, len(inputs), size):
+            rows, place = slice(first, first + size), self.processes.rank * len(inputs) + first
+            keep = dropout_masks(self.config, size, inputs.shape[1], c.seed, step, place, inputs.device)
+            own = None if documents is None else documents[rows]
+            with self._talking(first + size == len(inputs)):
+                loss = self.module(inputs[rows], targets[rows], own, keep, denominator)
+                (loss * scale if scale != 1 else loss).backward()
+            total = total + loss.detach()
+        grads = {name: _own(param.grad) for name, param in self.parameters.items()}
+        for param in self.parameters.values():
+            param.grad = None
+        if scale != 1:
+            torch._foreach_div_(list(grads.values()), scale)
+        return self.processes.sum(total), grads
+
+    @contextlib.contextmanager
+    def _talking(self, last):
+        """Gradients are summed over the processes within the last micro-batch only."""
+        if self.sharded:
+            self.module.set_requires_gradient_sync(last)
+            yield
+        else:
+            with contextlib.nullcontext() if last else self.module.no_sync():
+                yield
+
+    def global_norm(self, grads):
+        """The norm () of all gradients; under FSDP that of the processes' norms."""
+        norm = clipping.global_norm(grads)
+        if not self.sharded:
+            return norm
+        norms = norm.new_zeros(self.processes.world)
+        norms[self.processes.rank] = norm
+        return torch.linalg.vector_norm(self.processes.sum(norms))
+
+    def orthogonal(self, updates, params, dtype=None):
+        """``muon.orthogonalise_``. Under FSDP each matrix goes whole to the one process that owns it, which makes it
+        orthogonal, and comes back in shares: one all-to-all each way, and no matrix is computed twice.
+        """
+        if not self.sharded:
+            return muon.orthogonalise_(updates, params, dtype)
+        owned, like = self._owned(updates), next(iter(updates.values())).new_empty(0)
+        own = owned[self.processes.rank]
+        whole = self._exchanged(
+            [[updates[name] for name in names] for names in owned],
+            [[self._shape(name, rank) for name in own] for rank in range(self.processes.world)],
+            like,
+        )
+        matrices = {name: torch.cat(shares) for name, shares in zip(own, zip(*whole))}
+        if matrices:
+            muon.orthogonalise_(matrices, params, dtype)
+        back = [[matrices[name].tensor_split(self._borders(name))[rank] for name in own] for rank in range(len(owned))]
+        shares = self._exchanged(back, [[updates[name].shape for name in names] for names in owned], like)
+        for names, parts in zip(owned, shares):
+            for name, part in zip(names, parts):
+                updates[name].copy_(part)
+
+    def _owned(self, updates):
+        """Which process makes which matrices orthogonal: those of one shape go round, so all do as much."""
+        names = sorted(updates, key=lambda name: self.shapes[name])
+        return [names[rank :: self.processes.world] for rank in range(self.processes.world)]
+
+    def _exchanged(self, sent, shapes, like):
+        """What each process sent to this one: sent[r] goes to process r, and from it come tensors of shapes[r]."""
+        packed = [torch.cat([like, *(tensor.reshape(-1) for tensor in part)]) for part in sent]
+        lengths = [sum(shape.numel() for shape in part) for part in shapes]
+        received = like.new_empty(sum(lengths))
+        dist.all_to_all_single(received, torch.cat(packed), lengths, [len(part) for part in packed])
+        parts = [part.split([s.numel() for s in own]) for part, own in zip(received.split(lengths), shapes)]
+        return [[x.view(shape) for x, shape in zip(part, own)] for part, own in zip(parts, shapes)]
+
+    def _borders(self, name):
+        """Where the rows of the second, third ... process begin: as in ``torch.chunk``, by which FSDP shards."""
+        rows, world = self.shapes[name][0], self.processes.world
+        return [min(rows, rank * -(-rows // world)) for rank in range(1, world)]
+
+    def _shape(self, name, rank):
+        """The shape of a process's share of a parameter."""
+        borders = [0, *self._borders(name), self.shapes[name][0]]
+        return torch.Size([borders[rank + 1] - borders[rank], *self.shapes[name][1:]])
+
+    def share(self, name, whole):
+        """This process's share of a whole tensor (of the parameter of that name, or of its state), on the device."""
+        own = whole.tensor_split(self._borders(name))[self.processes.rank] if self.sharded else whole
+        return own.to(self.device, copy=True)
+
+    def joined(self, name, share):
+        """A tensor that the processes hold in shares (a parameter, or its state) as one DTensor."""
+        if not self.sharded:
+            return share
+        shape = torch.Size(self.shapes[name])
+        stride = torch.empty(shape, device="meta").stride()
+        return DTensor.from_local(share, self.mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
+
+    @torch.no_grad()
+    def on_first(self, call, run):
+        """``call(run)`` on the first process, with whole parameters: its device has to hold them."""
+        params = {}
+        for name, share in run.params.items():
+            value = self.joined(name, share)
+            value = value.full_tensor() if self.sharded else value
+            if self.processes.rank == 0:
+                params[name] = value
+        if self.processes.rank == 0:
+            call(dataclasses.replace(run, params=params))
+        self.processes.agree(0)  # who goes on would otherwise wait in the middle of a step, against a shorter clock
+
+    @torch.no_grad()
+    def held_out(self, tokens, batch_size, context, limit=None):
+        """The mean loss on a token sequence, as ``evaluate`` has it; its batches go round the processes.
+
+        Under FSDP all have to compute equally often: who has no batch left takes the last again, and does not count it.
+        """
+        batches, world = list(evaluation_windows(tokens, context, batch_size, limit)), self.processes.world
+        one, total = torch.ones((), device=self.device), 0.0
+        self.module.eval()
+        for number in range(self.processes.rank, -(-len(batches) // world) * world, world):
+            inputs, targets = (x.to(self.device) for x in batches[min(number, len(batches) - 1)])
+            loss = self.module(inputs, targets, None, None, one).item()
+            total += loss if number < len(batches) else 0.0
+        self.module.train()
+        if self.sharded:
+            self.module.reshard()
+        return float(self.processes.sum(torch.tensor(total, dtype=torch.float64))) / sum(y.numel() for _, y in batches)
+
+
+def check(processes, train_config, device):
+    """Raise UserError where these processes can't share such a batch on such a device."""
+    batch, accumulate, world = train_config.batch, train_config.accumulate, processes.world
+    if batch % (world * accumulate):
+        parts = f"{world} processes" + (f" with accumulate={accumulate}" if accumulate > 1 else "")
+        raise UserError(f"batch={batch} can't be shared by {parts}; take a multiple of {world * accumulate}")
+    if train_config.float8:
+        raise UserError("float8 trains in one process only; leave --float8 out, or start without torchrun")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"several processes can't train on {device.type}; take --device cpu or cuda")
+
+
+def _own(tensor):
+    """What of a parameter or gradient is on this process, in the memory where the module has it."""
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
+
+
+def _summed(_, bucket):
+    """DDP's hook that sums the gradients of a bucket, where its own would take the mean."""
+    return dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
