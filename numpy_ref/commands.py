@@ -189,7 +189,7 @@ def picture(out):
 
 
 def opened(wing, options):
-    """The Run of --checkpoint on --device."""
+    """The Run of --checkpoint on --device; with --ema its weights are their moving average."""
     device, dtype = wing.choose_device(getattr(options, "device", "auto")), None
     if hasattr(options, "dtype"):
         model, _ = checkpoint_file.configs(checkpoint_file.read(options.checkpoint)[1])
@@ -197,8 +197,11 @@ def opened(wing, options):
         if options.dtype not in ("auto", dtype):
             raise UserError(f"{wing.name} trains in {options.dtype}, but reads models in {dtype}; take --dtype {dtype}")
     run = wing.load(options.checkpoint, dtype=dtype, device=device)
+    if hasattr(options, "ema"):
+        run = checkpoint_file.averaged(run, options.checkpoint)
     number = parameter_count(run.model_config)
-    say(f"{options.checkpoint}: {number:,} parameters, {run.step} steps, trained by {run.wing}")
+    average = ", moving average of its weights" if hasattr(options, "ema") else ""
+    say(f"{options.checkpoint}: {number:,} parameters, {run.step} steps, trained by {run.wing}{average}")
     return run
 
 
