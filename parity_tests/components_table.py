@@ -30,6 +30,7 @@ PARTS = {
     "training.losses": "2, 4",
     "training.muon": "2, 4",
     "training.step": "2, 4",
+    "training.token_logprobs": "8, 9",
     "training.loss_scaling": "4",
     "training.ema": "4",
     "data.batches": "2, 4",

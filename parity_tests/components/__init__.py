@@ -37,6 +37,7 @@ from parity_tests.components import (
     softmax,
     speculative,
     step,
+    token_logprobs,
     transformer,
 )
 
@@ -64,6 +65,7 @@ COMPONENTS = (
     *transformer.COMPONENTS,
     *initialise.COMPONENTS,
     *losses.COMPONENTS,
+    *token_logprobs.COMPONENTS,
     *schedules.COMPONENTS,
     *clipping.COMPONENTS,
     *loss_scaling.COMPONENTS,
