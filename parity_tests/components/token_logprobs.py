@@ -11,9 +11,9 @@ TEMPERATURES = (1.0, 1.0, 0.7, 0.6, 2.5)
 WIDE = {"value": {"bfloat16": "float32", "float16": "float32"}}
 
 
-def draw_logits(source, shape):
+def draw_logits(source, shape, largest):
     """Logits of any magnitude, impossible tokens among them, and which tokens a sampler kept; a token is always left."""
-    logits = source.array("logits", shape, (*MAGNITUDES, "huge"))
+    logits = source.array("logits", shape, (*MAGNITUDES, largest))
     hidden = source.choice("nothing", "nothing", "impossible tokens", "not kept", "both")
     possible = source.rng.random(shape) < 0.6
     possible[..., source.rng.integers(shape[-1])] = True
@@ -48,7 +48,7 @@ def draw_targets(source, shape, logits, kept):
 def draw_logprobs(source):
     shape = source.leading()
     source.event("no batch", not shape)
-    logits, kept = draw_logits(source, (*shape, source.size(65)))
+    logits, kept = draw_logits(source, (*shape, source.size(65)), "huge")
     targets = draw_targets(source, shape, logits, kept)
     temperature = source.choice(*TEMPERATURES)
     source.event("temperature", temperature != 1)
@@ -108,7 +108,7 @@ TOKEN_LOGPROBS = Component(
 
 
 def draw_entropy(source):
-    logits, kept = draw_logits(source, (*source.leading(), source.size(65)))
+    logits, kept = draw_logits(source, (*source.leading(), source.size(65)), "above exp")
     temperature = source.choice(*TEMPERATURES)
     source.event("temperature", temperature != 1)
     return source.case({"logits": logits, "kept": kept}, temperature=temperature)
@@ -122,7 +122,7 @@ TOKEN_ENTROPY = Component(
     differentiable=("logits",),
     inside="float32",
     outputs=WIDE,
-    events=("impossible tokens", "not kept", "one token to choose from", "temperature", "huge", "ties", "strided"),
+    events=("impossible tokens", "not kept", "one token to choose from", "temperature", "above exp", "ties", "strided"),
     shapes=logits_shapes(targets=False),
     flops=lambda case: 7 * case.arrays["logits"].size,
     bytes=lambda case, size: size * case.arrays["logits"].size,
