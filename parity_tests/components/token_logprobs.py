@@ -5,15 +5,15 @@ import numpy as np
 import numpy_ref.training.token_logprobs as numpy_logprobs
 import torch_impl.training.token_logprobs as torch_logprobs
 from parity_tests.harness.declaration import Bug, Case, Component
-from parity_tests.harness.strategies import MAGNITUDES
+from parity_tests.harness.strategies import LAYOUTS, MAGNITUDES
 
 TEMPERATURES = (1.0, 1.0, 0.7, 0.6, 2.5)
 WIDE = {"value": {"bfloat16": "float32", "float16": "float32"}}
 
 
-def draw_logits(source, shape, largest):
+def draw_logits(source, shape, magnitudes, layouts=LAYOUTS):
     """Logits of any magnitude, impossible tokens among them, and which tokens a sampler kept; a token is always left."""
-    logits = source.array("logits", shape, (*MAGNITUDES, largest))
+    logits = source.array("logits", shape, magnitudes, layouts)
     hidden = source.choice("nothing", "nothing", "impossible tokens", "not kept", "both")
     possible = source.rng.random(shape) < 0.6
     possible[..., source.rng.integers(shape[-1])] = True
@@ -48,7 +48,7 @@ def draw_targets(source, shape, logits, kept):
 def draw_logprobs(source):
     shape = source.leading()
     source.event("no batch", not shape)
-    logits, kept = draw_logits(source, (*shape, source.size(65)), "huge")
+    logits, kept = draw_logits(source, (*shape, source.size(65)), (*MAGNITUDES, "huge"))
     targets = draw_targets(source, shape, logits, kept)
     temperature = source.choice(*TEMPERATURES)
     source.event("temperature", temperature != 1)
@@ -108,7 +108,11 @@ TOKEN_LOGPROBS = Component(
 
 
 def draw_entropy(source):
-    logits, kept = draw_logits(source, (*source.leading(), source.size(65)), "above exp")
+    """No rows of equal logits: their entropy is largest, and of a gradient of 0 a complex step shows its own rounding."""
+    shape = (*source.leading(), source.size(65))
+    logits, kept = draw_logits(source, shape, ("one", "sixteen", "offset", "heavy", "ties", "above exp"), LAYOUTS[:4])
+    alike = logits.max(-1, keepdims=True) - np.where(np.isinf(logits), np.inf, logits).min(-1, keepdims=True) < 0.1
+    logits = logits + alike * np.arange(shape[-1])
     temperature = source.choice(*TEMPERATURES)
     source.event("temperature", temperature != 1)
     return source.case({"logits": logits, "kept": kept}, temperature=temperature)
