@@ -53,8 +53,8 @@ class Log:
 
     Fields: step, tokens (trained on so far), time (seconds since the run began, without the pauses between sessions),
     loss (nats per token, before the step's update), lr, grad_norm (before clipping), tokens_per_second, and where it
-    was evaluated val_loss (nats per token, after the update). A step that went wrong has "skipped": true; numbers that
-    are not finite are null.
+    was evaluated val_loss (nats per token, after the update), and whatever other numbers the step reports under names of
+    its own. A step that went wrong has "skipped": true; numbers that are not finite are null.
 
     ``run`` (see ``checkpoint_file.Run``) says where the run stands: rows after its step, left by steps that were never
     saved, are dropped. ``report`` receives the latest row at every flush (see ``progress.Progress``).
@@ -140,7 +140,8 @@ class Log:
                "grad_norm": norm if math.isfinite(norm) else None}
         if not math.isfinite(loss) or bool(metrics.get("skipped", False)):
             row |= {"loss": loss if math.isfinite(loss) else None, "skipped": True}
-        return row
+        more = {name: float(value) for name, value in metrics.items() if name not in row and name != "skipped"}
+        return row | {name: value if math.isfinite(value) else None for name, value in more.items()}
 
     def _append(self, content):
         """Write what waits and ``content``; what the disk refuses goes on waiting, and the first refusal is told."""
