@@ -53,9 +53,8 @@ class Log:
 
     Fields: step, tokens (trained on so far), time (seconds since the run began, without the pauses between sessions),
     loss (nats per token, before the step's update), lr, grad_norm (before clipping), tokens_per_second, and where it
-    was evaluated val_loss (nats per token, after the update). Other metrics of a step follow under their own names,
-    those of an evaluation with "val_" before them. A step that went wrong has "skipped": true; numbers that are not
-    finite are null.
+    was evaluated val_loss (nats per token, after the update), and whatever other numbers the step reports under names of
+    its own. A step that went wrong has "skipped": true; numbers that are not finite are null.
 
     ``run`` (see ``checkpoint_file.Run``) says where the run stands: rows after its step, left by steps that were never
     saved, are dropped. ``report`` receives the latest row at every flush (see ``progress.Progress``).
@@ -99,7 +98,7 @@ class Log:
 
     def flush(self, evaluate=None):
         """Write the waiting rows. ``evaluate()``, where given, is the held-out loss after the last of them, or a dict with
-        it as "loss".
+        it as "loss", whose numbers are logged with "val_" before their names.
 
         Returns whether that loss is the best so far. Raises BadSteps at the ``bad_steps``-th step in a row that went
         wrong, after writing its row.
@@ -142,10 +141,9 @@ class Log:
         loss = float(metrics["loss"])
         row = {"step": step, "tokens": tokens, "time": round(seconds, 3), "loss": loss, "lr": float(metrics["lr"]),
                "grad_norm": _finite(metrics["grad_norm"])}
-        row |= {name: _finite(value) for name, value in metrics.items() if name not in (*row, "skipped")}
         if not math.isfinite(loss) or bool(metrics.get("skipped", False)):
             row |= {"loss": loss if math.isfinite(loss) else None, "skipped": True}
-        return row
+        return row | {name: _finite(value) for name, value in metrics.items() if name not in row and name != "skipped"}
 
     def _append(self, content):
         """Write what waits and ``content``; what the disk refuses goes on waiting, and the first refusal is told."""

@@ -38,6 +38,7 @@ PARTS = {
     "model.kv_cache": "3",
     "model.quantization": "3",
     "inference.cached": "3",
+    "model.widen": "6",
     "inference.speculative": "3",
     "model": "1",
     "tokenizers.byte": "2",

@@ -3,12 +3,12 @@
 from numpy_ref import checkpoint_file
 from numpy_ref.data.batches import batch, packed_batch
 from numpy_ref.device import choose_device, choose_dtype
+from numpy_ref.drive import drive
 from numpy_ref.model.initialise import initialise
 from numpy_ref.training import checkpoint
 from numpy_ref.training.evaluate import evaluate
 from numpy_ref.training.optimizer import init_states
 from numpy_ref.training.step import train_step
-from numpy_ref.training.stepping import run_steps
 
 
 def train(
@@ -24,20 +24,21 @@ def train(
     (a KeyboardInterrupt) after Ctrl-C or SIGTERM, once the run is saved.
     """
     c = train_config
-    run = _resumed(model_config, train_config, out) if resume else _begin(model_config, train_config)
-    checkpoint_file.describe(out, model_config, train_config, "cpu")
+    run = _resumed(model_config, c, out) if resume else _begin(model_config, c)
+    checkpoint_file.describe(out, model_config, c, "cpu")
 
     def step():
         inputs, targets, packing = _batch(dataset, run.position, model_config, c)
         metrics, run.params, run.states = train_step(
             run.params, run.states, inputs, targets, model_config, c, run.step, **packing
         )
-        return metrics, c.batch, inputs.size
+        run.advance(c.batch, inputs.size)
+        return metrics
 
     def held_out():
         return evaluate(run.params, model_config, dataset.validation, c.batch, limit=c.eval_tokens)["loss"]
 
-    return run_steps(run, out, step, held_out, checkpoint.snapshot, report, stop_after, seconds, sample)
+    return drive(run, out, step, held_out, checkpoint.snapshot, stop_after, report, seconds, sample)
 
 
 def _begin(model_config, train_config):

@@ -38,6 +38,7 @@ from parity_tests.components import (
     speculative,
     step,
     transformer,
+    widen,
 )
 
 COMPONENTS = (
@@ -78,4 +79,5 @@ COMPONENTS = (
     *sampling.COMPONENTS,
     *speculative.COMPONENTS,
     *attention_maps.COMPONENTS,
+    *widen.COMPONENTS,
 )
