@@ -40,6 +40,8 @@ PARTS = {
     "inference.cached": "3",
     "model.widen": "6",
     "inference.speculative": "3",
+    "reward": "7",
+    "dpo": "6, 7",
     "model": "1",
     "tokenizers.byte": "2",
     "data": "2",

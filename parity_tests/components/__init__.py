@@ -25,6 +25,7 @@ from parity_tests.components import (
     multi_head_attention,
     muon,
     norms,
+    objective,
     optimizer,
     positions,
     precision,
@@ -80,4 +81,5 @@ COMPONENTS = (
     *speculative.COMPONENTS,
     *attention_maps.COMPONENTS,
     *widen.COMPONENTS,
+    *objective.COMPONENTS,
 )
