@@ -137,7 +137,7 @@ def closeness(example, completion, ended):
     The end counts as a symbol like any other, so exactly the right answer that ended has 1.
     """
     right, given = [*example.answer, None], [*completion, *[None] * bool(ended)]
-    return 1.0 - _edits(right, given) / max(len(right), len(given))
+    return 1.0 - edits(right, given) / max(len(right), len(given))
 
 
 def normalised(text):
@@ -156,7 +156,7 @@ def same_words(example, completion, difficulty):
     return normalised(completion) == normalised(example.answer)
 
 
-def _edits(one, other):
+def edits(one, other):
     """Fewest insertions, deletions and substitutions that turn one sequence into the other (Wagner and Fischer 1974)."""
     before = list(range(len(other) + 1))
     for i, symbol in enumerate(one, 1):
