@@ -68,6 +68,55 @@ def test_a_mean_of_means_is_something_else(wing):
     assert abs(np.mean([loss for loss, _ in own]) - whole[0]) > 1e-3
 
 
+def unequal_weights(seed=1):
+    """A weight for each target of ``unequal_batch``: 0, a little, 1; whole rows, and a whole third of the rows, of 0."""
+    weights = np.random.default_rng(seed).choice([0.0, 0.125, 1.0], (12, 10))
+    weights[:4] = 0
+    return weights
+
+
+@both
+@models
+@pytest.mark.parametrize("chunk", [0, 7])
+def test_a_weighted_loss_is_the_weighted_mean_of_the_tokens_own(wing, model, chunk):
+    """One denominator, the weight of all that counts, however the rows are cut: ``loss_denominator`` in Torch."""
+    inputs, targets = unequal_batch()
+    weights = unequal_weights()
+    train = dataclasses.replace(TRAIN, loss_chunk=chunk)
+    whole = gradients(wing, model, train, weights=weights)
+    for parts in (2, 3, 12):
+        assert_close(gradients(wing, model, dataclasses.replace(train, accumulate=parts), weights=weights), whole, 1e-12)
+    share = weights * (targets != -100)
+    total, summed = 0.0, {}
+    for row, column in zip(*np.nonzero(share)):  # each token alone, by the loss without weights
+        own = np.full_like(targets, -100)
+        own[row, column] = targets[row, column]
+        loss, grads = gradients(wing, model, train, (inputs, own))
+        total += share[row, column] / share.sum() * loss
+        summed = {name: summed.get(name, 0) + share[row, column] / share.sum() * grad for name, grad in grads.items()}
+    assert_close(whole, (total, summed), 1e-12)
+
+
+@both
+def test_equal_weights_change_nothing_and_their_size_does_not_matter(wing):
+    whole = gradients(wing, MODEL, TRAIN)
+    for size in (1.0, 0.25, 1000.0):
+        assert_close(gradients(wing, MODEL, TRAIN, weights=np.full((12, 10), size)), whole, 1e-12)
+
+
+@both
+def test_tokens_without_weight_may_be_anything(wing):
+    """What has weight 0 can't change a bit, even as a target that no vocabulary has."""
+    inputs, targets = unequal_batch()
+    weights = unequal_weights()
+    whole = gradients(wing, MODEL, TRAIN, (inputs, targets), weights=weights)
+    other = np.where(weights == 0, 99_999, targets)
+    again = gradients(wing, MODEL, TRAIN, (inputs, other), weights=weights)
+    assert again[0] == whole[0] and all(np.array_equal(grad, again[1][name]) for name, grad in whole[1].items())
+    loss, grads = gradients(wing, MODEL, TRAIN, (inputs, other), weights=0 * weights)
+    assert loss == 0 and not any(grad.any() for grad in grads.values())
+
+
 @both
 def test_micro_batches_must_divide_the_batch(wing):
     with pytest.raises(UserError, match="divisor of 12"):
