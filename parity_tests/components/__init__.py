@@ -25,6 +25,7 @@ from parity_tests.components import (
     multi_head_attention,
     muon,
     norms,
+    objective,
     optimizer,
     positions,
     precision,
@@ -39,6 +40,7 @@ from parity_tests.components import (
     step,
     token_logprobs,
     transformer,
+    widen,
 )
 
 COMPONENTS = (
@@ -80,4 +82,6 @@ COMPONENTS = (
     *sampling.COMPONENTS,
     *speculative.COMPONENTS,
     *attention_maps.COMPONENTS,
+    *widen.COMPONENTS,
+    *objective.COMPONENTS,
 )
