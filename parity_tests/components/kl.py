@@ -37,6 +37,7 @@ KL_ESTIMATE = Component(
     name="kl_estimate",
     numpy=numpy_kl.kl_estimate,
     torch=torch_kl.kl_estimate,
+    compiles=False,
     draw=draw,
     differentiable=("logprobs",),
     dtypes=("float64", "float32"),
