@@ -22,6 +22,7 @@ from parity_tests.components import (
     loss_scaling,
     losses,
     masks,
+    model,
     multi_head_attention,
     muon,
     norms,
@@ -32,6 +33,7 @@ from parity_tests.components import (
     quantization,
     residual,
     rng,
+    rows,
     sampling,
     schedules,
     sliding_window,
@@ -82,4 +84,6 @@ COMPONENTS = (
     *attention_maps.COMPONENTS,
     *widen.COMPONENTS,
     *objective.COMPONENTS,
+    *rows.COMPONENTS,
+    *model.COMPONENTS,
 )
