@@ -36,6 +36,7 @@ from parity_tests.components import (
     rows,
     sampling,
     schedules,
+    shaping,
     sliding_window,
     softmax,
     speculative,
@@ -86,4 +87,5 @@ COMPONENTS = (
     *objective.COMPONENTS,
     *rows.COMPONENTS,
     *model.COMPONENTS,
+    *shaping.COMPONENTS,
 )
