@@ -11,6 +11,7 @@ from parity_tests.components import (
     byte,
     cached,
     clipping,
+    curriculum,
     dropout,
     ema,
     embedding,
@@ -82,4 +83,5 @@ COMPONENTS = (
     *speculative.COMPONENTS,
     *attention_maps.COMPONENTS,
     *widen.COMPONENTS,
+    *curriculum.COMPONENTS,
 )
