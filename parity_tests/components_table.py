@@ -40,6 +40,8 @@ PARTS = {
     "model.quantization": "3",
     "inference.cached": "3",
     "model.widen": "6",
+    "data.packing": "6",
+    "sft": "6",
     "inference.speculative": "3",
     "reward": "7",
     "dpo": "6, 7",
