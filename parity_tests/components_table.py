@@ -42,6 +42,8 @@ PARTS = {
     "data.packing": "6",
     "sft": "6",
     "inference.speculative": "3",
+    "reward": "7",
+    "dpo": "6, 7",
     "model": "1",
     "tokenizers.byte": "2",
     "data": "2",

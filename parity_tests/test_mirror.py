@@ -40,6 +40,8 @@ ELSEWHERE = {
     "training.muon.orthogonalise_": "test_distributed.py",
     "training.evaluate.evaluate": "test_properties.py",
     "training.loop.train": "test_loop.py",
+    "training.step.apply_gradients": "test_step.py",
+    "training.step.loss_scale": "test_step.py",
     "training.step.loss_denominator": "test_step.py",
     "training.step.loss_share": "test_distributed.py",
     "training.step.train_step": "test_properties.py",

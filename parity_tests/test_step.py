@@ -258,6 +258,33 @@ def test_a_step_that_is_not_finite_changes_nothing(wing, dtype, broken, optimize
 
 
 @both
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_a_step_is_its_gradients_applied(wing, dtype):
+    """``apply_gradients`` serves losses of any kind, and ``loss_scale`` says what to multiply them by before."""
+    settings = dataclasses.replace(TRAIN, dtype=dtype, ema=0.5)
+    dtypes = {"compute_dtype": torch.float16} if dtype == "float16" and str(wing) == "torch_impl" else {}
+    module = wing.module("training.step")
+    batch = wing.array(unequal_batch())
+    results = []
+    for whole in (True, False):
+        params = wing.array({name: value.astype(np.float32 if dtypes else float) for name, value in random_params(MODEL).items()})
+        states = wing.module("training.optimizer").init_states(params, settings)
+        if whole:
+            found = module.train_step(params, states, *batch, MODEL, settings, 3)
+        else:
+            more = {"dtype": dtypes["compute_dtype"]} if dtypes else {}
+            scale = module.loss_scale(states, settings, **more)["scale"]
+            assert scale == (2.0**16 if dtype == "float16" else 1.0)
+            loss, grads = module.loss_and_grads(params, *batch, MODEL, settings, 3, scale=scale)
+            found = module.apply_gradients(params, states, loss, grads, settings, 3, **more)
+        results.append([float(found[0]["loss"]), plain(found[1]), plain(found[2]["ema"]), found[2].get("loss_scale")])
+    (loss, params, average, scaling), (other_loss, other_params, other_average, other_scaling) = results
+    assert loss == other_loss and scaling == other_scaling and bool(scaling) == (dtype == "float16")
+    for name in params:
+        assert np.array_equal(params[name], other_params[name]) and np.array_equal(average[name], other_average[name])
+
+
+@both
 def test_the_average_follows_the_weights(wing):
     """By its definition, over four steps; the weights themselves do not notice."""
     train = dataclasses.replace(TRAIN, ema=0.3)

@@ -36,46 +36,51 @@ class Example:
         return self.messages[-1]["content"]
 
 
-def read(path):
-    """The Examples of a JSONL file, in order.
+def read(path, make=None, what="conversations"):
+    """The Examples of a JSONL file, in order; or what ``make(line, place)`` makes of its lines, which are ``what``.
 
     Raises UserError, with file and line number, for a line that is not JSON or no conversation, and for a file that is
     missing or has no line.
     """
-    path, found = Path(path), []
+    path, make, found = Path(path), make or example, []
     try:
         with open(path, "rb") as file:
             for number, start, size in text_records.lines(path):
                 file.seek(start)
-                found.append(example(file.read(size), f"{str(path)!r}, line {number}"))
+                found.append(make(file.read(size), f"{str(path)!r}, line {number}"))
     except OSError as error:
-        raise UserError(f"can't read {str(path)!r}: {error.strerror}; give a JSONL file of conversations") from None
+        raise UserError(f"can't read {str(path)!r}: {error.strerror}; give a JSONL file of {what}") from None
     if not found:
-        raise UserError(f"the file {str(path)!r} is empty; every line has to be a conversation")
+        raise UserError(f"the file {str(path)!r} is empty; give a JSONL file of {what}")
     return found
 
 
 def example(line, place):
     """The Example of one line (str or bytes). Raises UserError that begins with its place."""
+    found = record(line, place)
     try:
-        text = line.decode("utf-8-sig") if isinstance(line, bytes) else line
-        record = json.loads(text)
-    except UnicodeError:
-        raise UserError(f"{place} is not valid Unicode; save the file as UTF-8") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{place} is not JSON; every line has to be one object") from None
-    try:
-        messages = _messages(record)
+        messages = _messages(found)
         chat_format.check(messages)
     except UserError as error:
         raise UserError(f"{place}: {error}") from None
     return Example(tuple({"role": m["role"], "content": m["content"]} for m in messages), place)
 
 
+def record(line, place):
+    """The JSON object of one line (str or bytes). Raises UserError that begins with its place."""
+    try:
+        found = json.loads(line.decode("utf-8-sig") if isinstance(line, bytes) else line)
+    except UnicodeError:
+        raise UserError(f"{place} is not valid Unicode; save the file as UTF-8") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{place} is not JSON; every line has to be one object") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{place}: every line has to be one object, got {shown(found)}")
+    return found
+
+
 def _messages(record):
     """The messages of a record in either form."""
-    if not isinstance(record, dict):
-        raise UserError(f"every line has to be one object, got {shown(record)}")
     if "messages" in record:
         if any(name in record for name in FIELDS):
             raise UserError('it has "messages" and "prompt" or "completion"; give one of both')

@@ -105,18 +105,26 @@ def train_step(params, states, inputs, targets, model_config, train_config, step
     Returns {"loss": nats per token before the step, "lr", "grad_norm": before clipping, "skipped"}, new params, new
     states. A step whose loss or gradient norm is not finite is skipped: the params and states that came in come back.
     """
-    scaling = states.get("loss_scale", {"scale": 2.0**16, "good_steps": 0})
-    scale = scaling["scale"] if train_config.dtype == "float16" else 1.0
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is seen below
+    scale = loss_scale(states, train_config)["scale"]
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is seen in ``apply_gradients``
         loss, grads = loss_and_grads(
             params, inputs, targets, model_config, train_config, step, documents, scale, weights
         )
+    return apply_gradients(params, states, loss, grads, train_config, step)
+
+
+def apply_gradients(params, states, loss, grads, train_config, step):
+    """The second half of a step, whatever the loss was: clip, update, average.
+
+    loss (); grads: name -> array, of the loss itself, any scale divided out again. Returns as ``train_step`` does.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
         grads, norm = clip_by_global_norm(grads, train_config.clip)
         skipped = not np.isfinite(loss + norm)
     lr = learning_rate(step, train_config)
     metrics = {"loss": loss, "lr": lr, "grad_norm": norm, "skipped": skipped}
     if train_config.dtype == "float16":
-        scale, good_steps = update_scale(*scaling.values(), not skipped)
+        scale, good_steps = update_scale(*loss_scale(states, train_config).values(), not skipped)
         states = states | {"loss_scale": {"scale": scale, "good_steps": good_steps}}
     if skipped:
         return metrics, params, states
@@ -124,3 +132,10 @@ def train_step(params, states, inputs, targets, model_config, train_config, step
     if train_config.ema:
         new_states["ema"] = ema(states.get("ema", params), new_params, train_config.ema, step)
     return metrics, new_params, states | new_states
+
+
+def loss_scale(states, train_config):
+    """{"scale", "good_steps"}: what the loss is multiplied by before the backward pass; 1 unless in float16."""
+    if train_config.dtype != "float16":
+        return {"scale": 1.0, "good_steps": 0}
+    return states.get("loss_scale", {"scale": 2.0**16, "good_steps": 0})

@@ -21,7 +21,7 @@ from torch_impl.training.optimizer import update
 from torch_impl.training.schedules import learning_rate
 
 TORCH_ONLY = {"compute_dtype", "loss_denominator", "loss_share"}
-TORCH_EXTRA_ARGUMENTS = {"forward", "parallel"}
+TORCH_EXTRA_ARGUMENTS = {"forward", "parallel", "dtype"}
 
 
 def loss_and_grads(
@@ -128,19 +128,28 @@ def train_step(
     states["ema"] is the moving average of the weights, from those before the first step on.
     ``parallel``: the other processes (see ``parallel.Parallel``); the batch is then this one's part.
     """
-    lr = learning_rate(step, train_config)
     dtype = compute_dtype(params, model_config, train_config)
-    scaling = states.setdefault("loss_scale", {"scale": 2.0**16, "good_steps": 0}) if dtype == torch.float16 else None
-    scale = scaling["scale"] if scaling else 1.0
+    scale = loss_scale(states, train_config, dtype)["scale"]
     if parallel:
         loss, grads = parallel.loss_and_grads(inputs, targets, step, documents, scale, weights)
     else:
         loss, grads = loss_and_grads(
             params, inputs, targets, model_config, train_config, step, documents, forward, scale, weights
         )
+    return apply_gradients(params, states, loss, grads, train_config, step, dtype, parallel)
+
+
+def apply_gradients(params, states, loss, grads, train_config, step, dtype=None, parallel=None):
+    """What follows the backward pass of any loss: clipping, the update in place, the moving average.
+
+    loss (), a tensor; grads as from ``loss_and_grads``; dtype: the format in which the step computed (``compute_dtype``).
+    Returns what ``train_step`` returns.
+    """
+    lr = learning_rate(step, train_config)
     norm = clip_by_global_norm_(grads, train_config.clip, parallel and parallel.global_norm(grads))
     skipped = not math.isfinite(loss + norm)  # waits for the device
-    if scaling:
+    if dtype == torch.float16:
+        scaling = loss_scale(states, train_config, dtype)
         scaling["scale"], scaling["good_steps"] = update_scale(*scaling.values(), not skipped)
     if not skipped:
         if train_config.ema and "ema" not in states:
@@ -151,6 +160,13 @@ def train_step(
         if train_config.ema:
             ema_(states["ema"], params, train_config.ema, step)
     return {"loss": loss, "lr": lr, "grad_norm": norm, "skipped": skipped}, params, states
+
+
+def loss_scale(states, train_config, dtype=None):
+    """{"scale", "good_steps"} of dynamic loss scaling, kept in ``states`` where the step computes in float16."""
+    if dtype != torch.float16:
+        return {"scale": 1.0, "good_steps": 0}
+    return states.setdefault("loss_scale", {"scale": 2.0**16, "good_steps": 0})
 
 
 def compute_dtype(params, model_config, train_config):
