@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-from lessons import words
+from lessons import notebook, words
 from lessons.answers import HOME, Answers
 from lessons.catalogue import EXERCISES, find
+from lessons.draw import commands
 from numpy_ref.cli import Parser, fail
 from numpy_ref.errors import UserError
 
@@ -34,7 +35,7 @@ def build_parser():
 
     def command(name, help, run, exercise=True):
         sub = chooser.add_parser(name, help=help, description=help)
-        sub.set_defaults(run=run)
+        sub.set_defaults(run=run, answers=str(HOME))
         if exercise:
             sub.add_argument("exercise", metavar="EXERCISE", help="such as 03_rope, or rope")
         sub.add_argument("--answers", metavar="DIR", help="folder of your answers (answers)")
@@ -46,6 +47,13 @@ def build_parser():
     command("check", "grade your answer", check)
     command("hint", "one hint more each time", hint)
     command("solution", "show the reference that the answer is compared with", solution)
+
+    built = chooser.add_parser("build", help="execute lessons and write their notebooks")
+    built.add_argument("lessons", nargs="*", default=[], metavar="LESSON", help="numbers or names (all)")
+    built.add_argument("--text", action="store_true", default=False, help="only text has changed: keep all outputs")
+    built.set_defaults(run=lambda options: notebook.build_all(options.lessons, options.text))
+    pictures = chooser.add_parser("draw", help="draw a picture: draw --help lists them")
+    commands.add(pictures.add_subparsers(dest="picture", required=True, metavar="PICTURE"))
     return parser
 
 
