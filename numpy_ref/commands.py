@@ -141,6 +141,8 @@ def fresh(out, options, vocabulary=None):
         model, settings = preset(getattr(options, "preset", "showcase"))
     sized = {"vocab_size": len(vocabulary)} if vocabulary else {}
     model = dataclasses.replace(model, **sized | given(options, ModelConfig))
+    if model.output != "tokens":
+        raise UserError("--output reward is not for `train`: a reward model learns from comparisons, by the command `reward`")
     if vocabulary and model.vocab_size < len(vocabulary):
         raise UserError(f"vocab_size={model.vocab_size} is too small: the tokenizer has {len(vocabulary)} tokens")
     if model.vocab_size < 256:
@@ -197,6 +199,8 @@ def opened(wing, options):
         if options.dtype not in ("auto", dtype):
             raise UserError(f"{wing.name} trains in {options.dtype}, but reads models in {dtype}; take --dtype {dtype}")
     run = wing.load(options.checkpoint, dtype=dtype, device=device)
+    if run.model_config.output != "tokens":
+        raise UserError(f"{options.checkpoint} is a reward model, which writes no text; give a model that `train` or `sft` made")
     if hasattr(options, "ema"):
         run = checkpoint_file.averaged(run, options.checkpoint)
     number = parameter_count(run.model_config)
