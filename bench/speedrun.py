@@ -51,28 +51,28 @@ LADDER = (
 )
 
 
-def configs(number, ladder=LADDER):
+def configs(number):
     """(ModelConfig, TrainConfig) of a step of the ladder; the last is the preset."""
-    if number == len(ladder) - 1:
+    if number == len(LADDER) - 1:
         model, train = preset("speedrun")
         return model, replace(train, device="cpu")
     model, train = RECIPE
-    for step in [*(step for step in ladder[:number] if not step.aside), ladder[number]]:
+    for step in [*(step for step in LADDER[:number] if not step.aside), LADDER[number]]:
         model, train = replace(model, **step.model), replace(train, **step.train)
     return model, train
 
 
-def groups(options, ladder=LADDER):
+def groups(options):
     """A group for each step of the ladder: each is run once, for it takes a minute or more."""
     from bench.plan import job
 
     if options.quick or options.device != "cpu":
         return []
     source, found = Path(options.data).name, []
-    for number, step in enumerate(ladder):
+    for number, step in enumerate(LADDER):
         who = ("plain", "default") if number == 0 else ("torch", "tuned")
         shape = {"source": source, "step": step.name, "points": POINTS}
-        dtype = configs(number, ladder)[1].dtype
+        dtype = configs(number)[1].dtype
         one = job(KIND, f"{source}: {step.name}", who[0], dtype, "cpu", ["run"], who[1], step.compiled, **shape)
         found.append([one | {"number": number, "data": options.data, "rounds": 1, "timeout": 3600}])
     return found
@@ -81,7 +81,7 @@ def groups(options, ladder=LADDER):
 # -- in the worker ------------------------------------------------------------------------------------------------
 
 
-def measure(job, ladder=LADDER):
+def measure(job):
     """The answer to a job: the final held-out loss as ``value``, the seconds of training, and the curve as a note."""
     from numpy_ref.data.token_files import prepare
     from torch_impl.device import choose_dtype
@@ -89,12 +89,12 @@ def measure(job, ladder=LADDER):
 
     text = prepare(job["data"], Path(job["cache"]) / "speedrun", encode, np.uint8)
     baseline, number = Plainly(text, *RECIPE), job["number"]
-    model, train = configs(number, ladder)
+    model, train = configs(number)
     runner = Ours(text, model, train, job["compiled"]) if number else baseline
     dtype = str(choose_dtype(train.dtype, "cpu", model)).removeprefix("torch.")
     parity = gate.compare(runner.first(), runner.reference(), dtype, SLACK)
     allowed = RECIPE[1].steps * baseline.pace()
-    if 0 < number < len(ladder) - 1:
+    if 0 < number < len(LADDER) - 1:
         runner.train = replace(train, steps=max(1, int(allowed / runner.pace())))
     seconds, curve = learnt(runner, text.validation, job["shape"]["points"])
     final = runner.loss(text.validation)

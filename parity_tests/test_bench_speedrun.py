@@ -26,7 +26,7 @@ def quick(monkeypatch):
 
 
 def jobs(**options):
-    return [job for (job,) in speedrun.groups(plan.Options(**options), speedrun.LADDER)]
+    return [job for (job,) in speedrun.groups(plan.Options(**options))]
 
 
 def test_rows_and_report(quick, tmp_path):
