@@ -8,6 +8,7 @@ Every other step has as many training steps as fit into the time of nanoGPT's 2,
 curves end at about the same second, and its own schedule ends there. Evaluations stop the clock; compiling does not.
 """
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,9 +28,9 @@ RECIPE = (
     ),
     TrainConfig(steps=2000, batch=12, lr=1e-3, warmup=100, final_lr=0.1, beta2=0.99, dtype="float32", device="cpu"),
 )  # fmt: skip
-POINTS = 50  # evaluations along a curve
-SEEN = 16384  # held-out tokens that each of them reads
-PACE = 3.0  # seconds for which a speed is measured before the steps are counted
+POINTS = 25  # evaluations along a curve
+SEEN = 8192  # held-out tokens that each of them reads
+PACE = 2.0  # seconds for which a speed is measured before the steps are counted
 SLACK = 4  # of the parity gate, as for whole training steps elsewhere
 
 
@@ -48,6 +49,22 @@ LADDER = (
     Step("nanoGPT's recipe, plain PyTorch"),
     Step("the same, this project's code"),
     Step("bfloat16", {}, {"dtype": "bfloat16"}),
+    Step("16 rows of 128 tokens, rate 3e-3", {"context": 128}, {"batch": 16, "lr": 3e-3}),
+    Step(
+        "RMS norm, RoPE, SwiGLU, a head of its own",
+        {"norm": "rms", "positions": "rope", "activation": "swiglu", "feed_forward": 384, "tie_embeddings": False},
+    ),
+    Step("Muon, rate 8e-3", {}, {"optimizer": "muon", "lr": 8e-3}),
+    Step(
+        "rate 0.02 after 10 steps, 0 at the end; momentum 0.9",
+        {},
+        {"lr": 0.02, "warmup": 10, "final_lr": 0.0, "momentum": 0.9, "beta2": 0.95},
+    ),
+    Step("embeddings times sqrt(width), larger initial weights", {"embedding_scale": math.sqrt(128), "init_std": 0.05}),
+    Step("norm of queries and keys", {"qk_norm": True}),
+    Step("tried: compiled", compiled=True, aside=True),
+    Step("tried: loss in chunks of 512 tokens", {}, {"loss_chunk": 512}, aside=True),
+    Step("the preset speedrun"),
 )
 
 
