@@ -39,6 +39,22 @@ ELSEWHERE = {
     "training.checkpoint.snapshot": "test_saving.py",
     "training.muon.orthogonalise_": "test_distributed.py",
     "training.evaluate.evaluate": "test_properties.py",
+    "dpo.loop.evaluate_pairs": "test_reward.py",
+    "dpo.loop.train_dpo": "test_reward.py",
+    "dpo.step.dpo_loss_and_grads": "test_reward.py",
+    "dpo.step.dpo_step": "test_reward.py",
+    "dpo.step.pair_logprobs": "test_reward.py",
+    "dpo.step.pair_loss": "test_preference_losses.py",
+    "reward.evaluation.evaluate_comparisons": "test_reward.py",
+    "reward.evaluation.judge": "test_reward.py",
+    "reward.loop.train_reward": "test_reward.py",
+    "reward.step.comparison_metrics": "test_preference_losses.py",
+    "reward.step.comparison_scores": "test_reward.py",
+    "reward.step.preference_loss": "test_preference_losses.py",
+    "reward.step.reward_loss_and_grads": "test_reward.py",
+    "reward.step.reward_step": "test_reward.py",
+    "training.accumulation.accumulated": "test_reward.py",
+    "training.loop.resumed": "test_reward.py",
     "training.loop.train": "test_loop.py",
     "training.step.apply_gradients": "test_step.py",
     "training.step.loss_scale": "test_step.py",
@@ -49,7 +65,7 @@ ELSEWHERE = {
 # Nothing to compare: each wing has devices and formats of its own.
 NO_COUNTERPART = {
     "device.choose_device", "device.choose_dtype", "device.product_speed", "model.positions.config_frequencies",
-    "training.step.compute_dtype",
+    "dpo.loop.frozen_logprobs", "training.step.compute_dtype", "training.loop.device_name", "training.loop.master_dtype",
 }  # fmt: skip
 
 
