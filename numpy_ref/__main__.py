@@ -2,13 +2,19 @@
 
 import sys
 
+import numpy as np
+
 from numpy_ref import cli
 from numpy_ref.device import choose_device, choose_dtype, product_speed
 from numpy_ref.inference.attention_maps import attention_maps
 from numpy_ref.inference.generate import generate
 from numpy_ref.inference.speculative import speculative_generate
 from numpy_ref.model.quantization import quantize_params
+from numpy_ref.model.widen import widen_vocabulary
 from numpy_ref.processes import alone
+from numpy_ref.sft.evaluate import conversation_losses
+from numpy_ref.sft.loop import fine_tune, model_weights
+from numpy_ref.sft.lora import merge
 from numpy_ref.tokenizers import bpe
 from numpy_ref.tokenizers.byte import Decoder, encode
 from numpy_ref.training.checkpoint import load, save
@@ -33,6 +39,13 @@ WING = cli.Wing(
     decoder=Decoder,
     bpe=bpe.BPE,
     train_bpe=bpe.train,
+    fine_tune=fine_tune,
+    model_weights=model_weights,
+    conversation_losses=conversation_losses,
+    merge=merge,
+    widen_vocabulary=widen_vocabulary,
+    to_numpy=np.asarray,
+    from_numpy=np.asarray,
 )
 
 

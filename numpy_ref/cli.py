@@ -19,6 +19,8 @@ from numpy_ref.chat import chat as chat_command
 from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig
 from numpy_ref.errors import RunWarning, UserError
 from numpy_ref.presets import PRESETS
+from numpy_ref.sft import commands as sft_commands
+from numpy_ref.sft.settings import TRAINING, SFTConfig
 
 DEFINITION = "text in, text out: the wings compute"
 
@@ -45,6 +47,14 @@ class Wing:
     bpe: Callable  # tokenizers/bpe.py: BPE
     train_bpe: Callable  # tokenizers/bpe.py: train
     encode_all: Callable | None = None  # encodes an iterable of texts, where that is not one after the other
+    fine_tune: Callable | None = None  # sft/loop.py
+    model_weights: Callable | None = None  # sft/loop.py
+    conversation_losses: Callable | None = None  # sft/evaluate.py
+    merge: Callable | None = None  # sft/lora.py
+    widen_vocabulary: Callable | None = None  # model/widen.py
+    to_numpy: Callable | None = None  # an array of the wing as NumPy's, and back
+    from_numpy: Callable | None = None
+    chat: Any = None  # the ChatFormat of a model that knows one, whose control ids the decoder then shows
     vocabulary: Any = None  # of a BPE tokenizer, whose methods are then in encode, encode_all and decoder
 
 
@@ -192,6 +202,35 @@ def build_parser(wing):
     quantize.add_argument("--bits", type=int, required=True, metavar="N", help="8 or 4")
     quantize.add_argument("--group", type=int, metavar="N", help="4 bits: inputs that share a scale (32)")
     quantize.add_argument("--out", required=True, metavar="DIR", help="folder of the copy")
+
+    sft = command("sft", "fine-tune a model on conversations, or go on with such a run (--resume)", sft_commands.sft)
+    sft.add_argument("--checkpoint", metavar="DIR", help="the model to begin with: run folder or .npz file")
+    sft.add_argument("--data", action="append", metavar="SOURCE", help="JSONL file of conversations, or a task such as sort-6; may be repeated")
+    sft.add_argument("--held-out", metavar="SOURCE", help="conversations to be judged by (a tenth of --data's prompts)")
+    sft.add_argument("--examples", type=int, metavar="N", help="conversations of a task (1000)")
+    sft.add_argument("--held-out-examples", type=int, metavar="N", help="held-out conversations of a task (200)")
+    sft.add_argument("--judge", type=int, metavar="N", help="held-out prompts that are answered at the end (200; 0: none)")
+    sft.add_argument("--out", required=True, help="run folder: config, log, order, checkpoint, answers, pictures")
+    sft.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    sft.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop and save before they are over")
+    add_fields(sft.add_argument_group("fine-tuning"), SFTConfig, SFTConfig())
+    add_fields(sft.add_argument_group("training"), TrainConfig, TRAINING)
+
+    answers = command("answers", "answer prompts and judge the answers against gold ones", sft_commands.answers)
+    add_checkpoint(answers)
+    add_dtype(answers)
+    answers.add_argument("--data", required=True, action="append", metavar="SOURCE", help="JSONL file of conversations, or a task")
+    answers.add_argument("--side", choices=("train", "held_out"), help="which prompts of a task (held_out)")
+    answers.add_argument("--limit", type=int, metavar="N", help="prompts at most (200)")
+    answers.add_argument("--samples", type=int, metavar="K", help="sampled answers to each prompt, for pass@k (0)")
+    answers.add_argument("--out", metavar="FILE.jsonl", help="a row for each prompt")
+    answers.add_argument("--json", action="store_true", help="print the metrics as one JSON object")
+    add_fields(answers, SampleConfig, SampleConfig())
+
+    adapt = command("adapt", "merge adapters that `sft --lora-rank` has written into their model", sft_commands.adapt)
+    add_checkpoint(adapt)
+    adapt.add_argument("--adapters", required=True, metavar="FILE", help="adapters.npz of the run")
+    adapt.add_argument("--out", required=True, metavar="DIR", help="folder of the merged model")
 
     tokenizer = chooser.add_parser("tokenizer", help="train, convert or look at a byte pair tokenizer")
     actions = tokenizer.add_subparsers(dest="command", required=True, metavar="ACTION")
