@@ -44,15 +44,18 @@ def judge(wing, options):
     """Measure a reward model, or several together, on comparisons; and as what chooses the best of a policy's answers."""
     names = [options.checkpoint, *getattr(options, "member", [])]
     runs = [judging.opened_reward_model(wing, name, options) for name in names]
-    found, seed = preferences_of(options.data, "held_out", getattr(options, "pairs", None), 0), getattr(options, "seed", 0)
+    found = preferences_of(options.data, "held_out", getattr(options, "pairs", None))
     comparisons = encoded(found, wing.chat, wing.encode, runs[0].model_config.context, pairs=False)
     rule, k = getattr(options, "rule", "mean"), getattr(options, "k", 1.0)
     report = judging.measured(wing, runs, comparisons, rule, k)
     curves = None
     if hasattr(options, "policy"):
+        if _is_file(options.data):
+            raise UserError("--policy answers the prompts of a task, whose right answers are known; give --data sort-6 or the like")
         policy, speaker = judging.opened_policy(wing, options.policy, options)
         task = builtin.find(options.data)
         prompts, samples = getattr(options, "prompts", 100), getattr(options, "samples", 64)
+        seed = getattr(options, "seed", 0)
         curves = judging.best_of(speaker, policy, wing, runs, task, prompts, samples, rule, k, seed)
     judging.show(report, curves, hasattr(options, "json"))
     if hasattr(options, "out"):
@@ -115,9 +118,11 @@ def _fresh(wing, options, out, kind):
     base.model_config = dataclasses.replace(base.model_config, vocab_size=size)
     base.states = {name: {} for name in base.params}
     pairs = kind is DPOConfig or settings.loss != "plackett_luce"
-    sides = _sides(options, train.seed, 2 if pairs else 4)
-    for side in sides:  # the lines of the file that was given are in what this says
-        encoded(side, wing.chat, wing.encode, base.model_config.context, pairs)
+
+    def check(found):
+        encoded(found, wing.chat, wing.encode, base.model_config.context, pairs)
+
+    sides = _sides(options, train.seed, 2 if pairs else 4, check)
     for name, side in zip((TRAIN, HELD_OUT), sides):
         preferences.write(out / name, side)
     kinds.write(out, settings)
@@ -148,15 +153,17 @@ def _resumed(wing, options, out, kind):
     return wing, base, dataclasses.replace(train, **given(options, TrainConfig)), settings
 
 
-def _sides(options, seed, answers):
-    """(training, held-out) Preferences of --data and --held-out."""
-    task = not _is_file(options.data)
+def _sides(options, seed, answers, check):
+    """(training, held-out) Preferences of --data and --held-out. ``check(preferences)`` refuses what does not fit the model
+    while they still know the lines of their files."""
     first = preferences_of(options.data, "train", getattr(options, "pairs", None), seed, answers)
-    if hasattr(options, "held_out"):
-        return first, preferences_of(options.held_out, "held_out", getattr(options, "held_out_pairs", None), seed, answers)
-    if task:
-        return first, preferences_of(options.data, "held_out", getattr(options, "held_out_pairs", None), seed, answers)
-    return preferences.split(first)
+    check(first)
+    if _is_file(options.data) and not hasattr(options, "held_out"):
+        return preferences.split(first)
+    source = getattr(options, "held_out", options.data)
+    second = preferences_of(source, "held_out", getattr(options, "held_out_pairs", None), seed, answers)
+    check(second)
+    return first, second
 
 
 def preferences_of(source, side, count=None, seed=0, answers=2):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from numpy_ref import checkpoint_file
+from numpy_ref.commands import decoded
 from numpy_ref.config import SampleConfig
+from numpy_ref.data import chat_format
 from numpy_ref.errors import UserError
 from numpy_ref.files import replace
 from numpy_ref.reward import pictures
@@ -18,7 +19,7 @@ from numpy_ref.tokenizer_commands import speaking
 DEFINITION = "words, tables and pictures: the wings measure"
 
 REPORT, CALIBRATION, ACCURACY, BEST_OF = "judged.json", "calibration.png", "accuracy.png", "best_of_n.png"
-EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 10.0)  # of margins, where there are any
+GROUPS = 5  # of pairs by their margins, of about as many pairs each
 ROOM = 8  # tokens that an answer may have beyond the longest right one
 
 
@@ -27,18 +28,17 @@ def opened_reward_model(wing, path, options):
     run = wing.load(path, device=wing.choose_device(getattr(options, "device", "auto")))
     if run.model_config.output != "reward":
         raise UserError(f"{path} is a model of text, not a reward model; give the run folder of `reward`")
-    if speaking(wing, path).chat is None:
+    if chat_format.read(path) is None:
         raise UserError(f"{path} lacks its chat.json; give the run folder that `reward` wrote")
     return run
 
 
 def opened_policy(wing, path, options):
     """(Run, wing that speaks its tokens) of a model that answers. Raises UserError for one that can't."""
-    speaker = speaking(wing, path)
     run = wing.load(path, device=wing.choose_device(getattr(options, "device", "auto")))
-    if run.model_config.output != "tokens" or speaker.chat is None:
+    if run.model_config.output != "tokens" or chat_format.read(path) is None:
         raise UserError(f"--policy {path} answers no prompts; give the run folder of `sft`, `dpo` or reinforcement learning")
-    return run, speaker
+    return run, speaking(wing, path)
 
 
 def measured(wing, runs, comparisons, rule="mean", k=1.0):
@@ -47,16 +47,19 @@ def measured(wing, runs, comparisons, rule="mean", k=1.0):
     rewards = judge_together(wing, runs, texts, rule, k).reshape(-1, 2)
     lead = rewards[:, 0] - rewards[:, 1]
     fair = np.array([not one.tie for one in comparisons])
+    if not fair.any():
+        raise UserError("all comparisons are ties; give some in which one answer is better")
     margins = np.array([one.margin for one in comparisons])[fair]
     lead = wing.from_numpy(lead[fair])
     confidence, accuracy, count, error = (wing.to_numpy(value) for value in wing.calibration(lead))
-    share, pairs = (wing.to_numpy(value) for value in wing.accuracy_by(lead, *map(wing.from_numpy, (margins, np.array(EDGES)))))
+    edges = np.unique([*np.quantile(margins, np.arange(GROUPS) / GROUPS), np.nextafter(margins.max(), np.inf)])
+    share, pairs = (wing.to_numpy(value) for value in wing.accuracy_by(lead, *map(wing.from_numpy, (margins, edges))))
     right = float(np.mean((np.sign(wing.to_numpy(lead)) + 1) / 2))
     return {
         "pairs": int(fair.sum()), "ties": int((~fair).sum()), "accuracy": right, "lead": float(wing.to_numpy(lead).mean()),
         "reward": {"mean": float(rewards.mean()), "deviation": float(rewards.std())},
         "calibration": {"confidence": confidence.tolist(), "accuracy": accuracy.tolist(), "count": count.tolist(), "error": float(error)},
-        "margins": {"edges": EDGES, "accuracy": share.tolist(), "pairs": pairs.tolist()} if margins.any() else None,
+        "margins": {"edges": edges.tolist(), "accuracy": share.tolist(), "pairs": pairs.tolist()} if margins.any() else None,
     }  # fmt: skip
 
 
@@ -83,10 +86,9 @@ def best_of(speaker, policy, wing, runs, task, prompts, samples, rule="mean", k=
     asked = [speaker.chat.prompt([{"role": "user", "content": one.prompt}], speaker.encode) for one in chosen]
     settings = [SampleConfig(tokens=longest, seed=seed * 10**6 + i) for i in range(prompts * samples)]
     rows = answered(speaker, policy, [ids for ids in asked for _ in range(samples)], settings)
-    decode = speaker.decode
     texts, truth, right = [], [], []
     for i, row in enumerate(rows):
-        one, answer, ended = chosen[i // samples], speaker.chat.said(row, decode), len(row) < longest
+        one, answer, ended = chosen[i // samples], speaker.chat.said(row, lambda ids: decoded(speaker, ids)), len(row) < longest
         texts.append(_conversation(wing, one.prompt, answer, ended))
         truth.append(worth(task, one, answer) if ended else closeness(one, answer, False))
         right.append(score(task, one, answer, ended))
@@ -125,8 +127,7 @@ def show(report, curves, as_json):
     if report["margins"]:
         edges = report["margins"]["edges"]
         for low, high, share, pairs in zip(edges, edges[1:], report["margins"]["accuracy"], report["margins"]["pairs"]):
-            name = f"margin from {low:g}" + (f" to {high:g}" if high < edges[-1] else "")
-            print(f"  {name:<22}{share:.2%} of {pairs}" if pairs else f"  {name:<22}no pairs")
+            print(f"  margin {low:.2f} to {high:.2f}  {share:.2%} of {pairs}")
     if curves:
         print("best of n   true worth   correct   reward")
         for n, value, right, reward in zip(curves["n"], curves["worth"], curves["correct"], curves["reward"]):
@@ -144,5 +145,5 @@ def write(folder, report, curves):
         margins = report["margins"]
         pictures.accuracy({"reward model": (margins["accuracy"], margins["pairs"])}, margins["edges"], folder / ACCURACY)
     if curves:
-        lines = {"chosen by the reward model": (curves["worth"], curves["reward"])}
+        lines = {"chosen by the reward model": (curves["worth"], curves["reward"], curves["oracle"])}
         pictures.over_optimisation(lines, curves["n"], folder / BEST_OF)

@@ -86,17 +86,18 @@ def accuracy(found, edges, path, title="Pair accuracy by the margin of the truth
 def over_optimisation(curves, numbers, path, title="Best of n by the model's reward"):
     """What the best of n answers is truly worth, and what the model thinks of it, as a PNG at ``path``.
 
-    ``curves``: name -> (true worth (K,), model's reward (K,)) of the best of each of ``numbers`` (K,). The upper axis is the
-    KL divergence of best-of-n from its policy, ln n - (n - 1) / n nats, at most (arXiv:2009.01325, app. G.3).
+    ``curves``: name -> (true worth (K,), model's reward (K,), worth of the truly best (K,)) for each of ``numbers`` (K,).
+    The upper axis is the KL divergence of best-of-n from its policy, ln n - (n - 1) / n nats, at most (arXiv:2009.01325, app. G.3).
     """
     with canvas(path, figsize=(8, 6.5)) as figure:
         figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold")
         truth, model = figure.subplots(2, 1, sharex=True)
-        for number, (name, (worth, reward)) in enumerate(curves.items()):
+        for number, (name, (worth, reward, oracle)) in enumerate(curves.items()):
             style = {"color": (BLUE, RED, INK, QUIET)[number % 4], "marker": "o", "markersize": 4, "linewidth": 1.8}
             truth.plot(numbers, worth, label=name, **style)
+            truth.plot(numbers, oracle, **style | {"linewidth": 1, "linestyle": ":", "marker": "none"})
             model.plot(numbers, reward, **style)
-        truth.set(title="True worth of the answer taken", ylabel="worth, 0 to 1", xscale="log")
+        truth.set(title="True worth of the answer taken; dotted: of the truly best of the n", ylabel="worth, 0 to 1", xscale="log")
         model.set(title="The model's reward for it", ylabel="reward", xlabel="n")
         model.set_xticks(numbers, [str(number) for number in numbers])
         model.minorticks_off()

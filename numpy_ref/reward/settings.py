@@ -14,6 +14,7 @@ DEFINITION = "settings: no arrays"
 NAME = "objective.json"
 REWARD_LOSSES = ("bradley_terry", "margin_ranking", "plackett_luce")
 DPO_LOSSES = ("dpo", "ipo")
+RULES = ("mean", "worst", "lower")  # of ensembles, see `model.py`
 
 
 @dataclass(frozen=True)
