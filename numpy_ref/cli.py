@@ -260,6 +260,9 @@ def build_parser(wing):
     judge.add_argument("--seed", type=int, metavar="N", help="with --policy: seed of prompts and answers (0)")
     judge.add_argument("--out", metavar="DIR", help="folder for the report and its pictures")
     judge.add_argument("--json", action="store_true", help="print one JSON object")
+    for reader in (generate, evaluate, chat, attention, quantize):
+        average = "take the moving average of the weights, which `train --ema X` keeps"
+        reader.add_argument("--ema", action="store_true", help=average)
 
     tokenizer = chooser.add_parser("tokenizer", help="train, convert or look at a byte pair tokenizer")
     actions = tokenizer.add_subparsers(dest="command", required=True, metavar="ACTION")
