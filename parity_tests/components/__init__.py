@@ -104,5 +104,4 @@ COMPONENTS = (
     *rows.COMPONENTS,
     *model.COMPONENTS,
     *shaping.COMPONENTS,
-    *curriculum.COMPONENTS,
 )
