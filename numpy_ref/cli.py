@@ -212,6 +212,27 @@ def build_parser(wing):
     quantize.add_argument("--group", type=int, metavar="N", help="4 bits: inputs that share a scale (32)")
     quantize.add_argument("--out", required=True, metavar="DIR", help="folder of the copy")
 
+    for reader in (generate, evaluate, chat, attention, quantize, add_fine_tuning(command)):
+        average = "take the moving average of the weights, which `train --ema X` keeps"
+        reader.add_argument("--ema", action="store_true", help=average)
+
+    add_rewards(command)
+
+    tokenizer = chooser.add_parser("tokenizer", help="train, convert or look at a byte pair tokenizer")
+    actions = tokenizer.add_subparsers(dest="command", required=True, metavar="ACTION")
+
+    def action(name, help, run):
+        full = f"tokenizer {name}"
+        subparsers[full] = actions.add_parser(name, help=help, description=help)
+        subparsers[full].set_defaults(run=run, command=full)
+        return subparsers[full]
+
+    tokenizer_commands.add(action)
+    return parser, subparsers
+
+
+def add_fine_tuning(command):
+    """The commands of `sft/commands.py`; returns the parser of the one that reads a model, ``answers``."""
     sft = command("sft", "fine-tune a model on conversations, or go on with such a run (--resume)", sft_commands.sft)
     sft.add_argument("--checkpoint", metavar="DIR", help="the model to begin with: run folder or .npz file")
     sft.add_argument("--data", action="append", metavar="SOURCE", help="JSONL file of conversations, or a task such as sort-6; may be repeated")
@@ -240,7 +261,11 @@ def build_parser(wing):
     add_checkpoint(adapt)
     adapt.add_argument("--adapters", required=True, metavar="FILE", help="adapters.npz of the run")
     adapt.add_argument("--out", required=True, metavar="DIR", help="folder of the merged model")
+    return answers
 
+
+def add_rewards(command):
+    """The commands of `reward/commands.py`."""
     kinds = {
         "reward": ("train a reward model on comparisons of answers", reward_commands.reward, reward_settings.RewardConfig),
         "dpo": ("train a model on comparisons, without a reward model", reward_commands.dpo, reward_settings.DPOConfig),
@@ -260,21 +285,6 @@ def build_parser(wing):
     judge.add_argument("--seed", type=int, metavar="N", help="with --policy: seed of prompts and answers (0)")
     judge.add_argument("--out", metavar="DIR", help="folder for the report and its pictures")
     judge.add_argument("--json", action="store_true", help="print one JSON object")
-    for reader in (generate, evaluate, chat, attention, quantize):
-        average = "take the moving average of the weights, which `train --ema X` keeps"
-        reader.add_argument("--ema", action="store_true", help=average)
-
-    tokenizer = chooser.add_parser("tokenizer", help="train, convert or look at a byte pair tokenizer")
-    actions = tokenizer.add_subparsers(dest="command", required=True, metavar="ACTION")
-
-    def action(name, help, run):
-        full = f"tokenizer {name}"
-        subparsers[full] = actions.add_parser(name, help=help, description=help)
-        subparsers[full].set_defaults(run=run, command=full)
-        return subparsers[full]
-
-    tokenizer_commands.add(action)
-    return parser, subparsers
 
 
 def add_checkpoint(parser):
