@@ -21,6 +21,7 @@ STREAM_SAMPLE = 4 << 32  # + row of the batch
 STREAM_WIDEN = 16 << 32  # + number of the matrix
 STREAM_CURRICULUM = 17 << 32  # + number of the source
 STREAM_MIXTURE = 18 << 32  # + block of draws
+STREAM_ROLLOUT = 19 << 32  # + number of the rollout
 STREAM_REWARD = 20 << 32  # the head of a reward model
 
 _WORD = 0xFFFFFFFF
