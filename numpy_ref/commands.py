@@ -191,7 +191,7 @@ def picture(out):
 
 
 def opened(wing, options):
-    """The Run of --checkpoint on --device."""
+    """The Run of --checkpoint on --device; with --ema its weights are their moving average."""
     device, dtype = wing.choose_device(getattr(options, "device", "auto")), None
     if hasattr(options, "dtype"):
         model, _ = checkpoint_file.configs(checkpoint_file.read(options.checkpoint)[1])
@@ -201,8 +201,11 @@ def opened(wing, options):
     run = wing.load(options.checkpoint, dtype=dtype, device=device)
     if run.model_config.output != "tokens":
         raise UserError(f"{options.checkpoint} is a reward model, which writes no text; give a model that `train` or `sft` made")
+    if hasattr(options, "ema"):
+        run = checkpoint_file.averaged(run, options.checkpoint)
     number = parameter_count(run.model_config)
-    say(f"{options.checkpoint}: {number:,} parameters, {run.step} steps, trained by {run.wing}")
+    average = ", moving average of its weights" if hasattr(options, "ema") else ""
+    say(f"{options.checkpoint}: {number:,} parameters, {run.step} steps, trained by {run.wing}{average}")
     return run
 
 

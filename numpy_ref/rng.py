@@ -19,10 +19,11 @@ STREAM_ORDER = 2 << 32  # + epoch
 STREAM_DROPOUT = 3 << 32  # + step and place in the model
 STREAM_SAMPLE = 4 << 32  # + row of the batch
 STREAM_WIDEN = 16 << 32  # + number of the matrix
-STREAM_CURRICULUM = 17 << 32  # + number of the source
-STREAM_MIXTURE = 18 << 32  # + block of draws
-STREAM_ROLLOUT = 19 << 32  # + number of the rollout
-STREAM_REWARD = 20 << 32  # the head of a reward model
+STREAM_REWARD = 17 << 32  # the head of a reward model
+STREAM_CURRICULUM = 18 << 32  # + number of the source
+STREAM_MIXTURE = 19 << 32  # + block of draws
+STREAM_ROLLOUT = 32 << 32  # + number of the rollout
+STREAM_MINIBATCH = 33 << 32  # + number of the pass over a rollout
 
 _WORD = 0xFFFFFFFF
 _ROUNDS = 10
