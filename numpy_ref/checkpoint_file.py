@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,7 @@ class Run:
     ``step`` counts finished optimiser steps, ``position`` the sequences drawn from the data, ``tokens`` the tokens
     trained on, ``seconds`` the time spent. A float16 run keeps its loss scale as ``states["loss_scale"]``, a run with
     moving averages keeps them as ``states["ema"]``. ``best`` is None or {"step", "val_loss"} of the evaluation with the
-    lowest held-out loss so far.
+    lowest held-out loss so far. ``extra``: further numbers and words that the run has to remember, for JSON.
     """
 
     model_config: ModelConfig
@@ -56,6 +56,7 @@ class Run:
     seconds: float = 0.0
     wing: str = "numpy"
     best: dict | None = None
+    extra: dict = field(default_factory=dict)
 
     def advance(self, batch, tokens):
         """Count one finished step over ``batch`` sequences with ``tokens`` tokens in all."""
@@ -86,6 +87,7 @@ def pack(run, to_numpy):
     arrays |= {f"ema/{name}": to_numpy(value) for name, value in run.states.get("ema", {}).items()}
     header = {"model": dataclasses.asdict(run.model_config), "train": dataclasses.asdict(run.train_config)}
     header |= {"loss_scale": run.states.get("loss_scale"), "quantization": quantization, "best": run.best}
+    header["extra"] = run.extra
     return arrays, header | {name: getattr(run, name) for name in COUNTS}
 
 
@@ -118,7 +120,7 @@ def unpack(arrays, header, from_numpy, quantized=None):
         states["ema"] = average
     if header["loss_scale"]:
         states["loss_scale"] = dict(header["loss_scale"])
-    return Run(model, train, params, states, **{name: header[name] for name in COUNTS}, best=header.get("best"))
+    return Run(model, train, params, states, **{name: header[name] for name in COUNTS}, best=header.get("best"), extra=header.get("extra") or {})
 
 
 def averaged(run, path):
@@ -312,6 +314,7 @@ def _check(path, arrays, header):
         fine = fine and isinstance(header["loss_scale"], dict | None) and isinstance(header["wing"], str)
         best = header.get("best")
         fine = fine and (best is None or type(best["step"]) is int and math.isfinite(best["val_loss"]))
+        fine = fine and isinstance(header.get("extra"), dict | None)
         fine = fine and model.layers <= len(arrays)  # or the list of parameters could be longer than the memory
     except (KeyError, TypeError, AttributeError, OverflowError):
         fine = False
