@@ -18,6 +18,7 @@ import numpy as np
 from bench import gate
 from bench.report_parts import select, table
 from numpy_ref.config import ModelConfig, TrainConfig, parameter_count
+from numpy_ref.data.corpus import SOURCES
 from numpy_ref.presets import preset
 
 KIND = "speedrun"
@@ -86,12 +87,13 @@ def groups(options):
     if options.quick or options.device != "cpu":
         return []
     source, found = Path(options.data).name, []
+    data = options.data if options.data in SOURCES else str(Path(options.data).resolve())
     for number, step in enumerate(LADDER):
         who = ("plain", "default") if number == 0 else ("torch", "tuned")
         shape = {"source": source, "step": step.name, "points": POINTS}
         dtype = configs(number)[1].dtype
         one = job(KIND, f"{source}: {step.name}", who[0], dtype, "cpu", ["run"], who[1], step.compiled, **shape)
-        found.append([one | {"number": number, "data": options.data, "rounds": 1, "timeout": 3600}])
+        found.append([one | {"number": number, "data": data, "rounds": 1, "timeout": 3600}])
     return found
 
 
@@ -110,10 +112,12 @@ def measure(job):
     runner = Ours(text, model, train, job["compiled"]) if number else baseline
     dtype = str(choose_dtype(train.dtype, "cpu", model)).removeprefix("torch.")
     parity = gate.compare(runner.first(), runner.reference(), dtype, SLACK)
-    allowed = RECIPE[1].steps * baseline.pace()
+    allowed, compiling = RECIPE[1].steps * baseline.pace()[0], 0.0
     if 0 < number < len(LADDER) - 1:
-        runner.train = replace(train, steps=max(1, int(allowed / runner.pace())))
-    seconds, curve = learnt(runner, text.validation, job["shape"]["points"])
+        pace, first = runner.pace()
+        compiling = first if job["compiled"] else 0.0
+        runner.train = replace(train, steps=max(1, int((allowed - compiling) / pace)))
+    seconds, curve = learnt(runner, text.validation, job["shape"]["points"], compiling)
     final = runner.loss(text.validation)
     notes = {"curve": curve, "steps": runner.train.steps, "allowed": allowed, "parameters": parameter_count(model)}
     mode = {"value": final, "tokens": runner.train.steps * runner.train.batch * model.context, "memory": None}
@@ -121,9 +125,12 @@ def measure(job):
     return {"modes": {"run": mode}, "parity": parity, "notes": notes}
 
 
-def learnt(runner, held_out, points):
-    """(seconds, curve) of a whole run; curve: [seconds, held-out loss] about ``points`` times, on a part of the text."""
-    steps, clock, curve = runner.train.steps, 0.0, []
+def learnt(runner, held_out, points, clock=0.0):
+    """(seconds, curve) of a whole run; curve: [seconds, held-out loss] about ``points`` times, on a part of the text.
+
+    clock: seconds that were spent before, on compiling.
+    """
+    steps, curve = runner.train.steps, []
     for step in range(steps):
         start = time.perf_counter()
         runner.step(step)
@@ -183,15 +190,14 @@ class Ours:
         return evaluate(self.params, self.model, tokens, 32)["loss"]
 
     def pace(self):
-        """Seconds of a step, measured on another run of this kind, so that this one begins at its beginning."""
-        other = type(self)(self.text, self.model, replace(self.train, lr=1e-9))
-        for step in range(3):
-            other.step(step)
-        start, seconds, count = time.perf_counter(), 0.0, 0
-        while seconds < PACE or not count:
-            other.step(3 + count)
-            seconds, count = time.perf_counter() - start, count + 1
-        return seconds / count
+        """(seconds of a step, of the first step): of another run of this kind, so that this one begins at its beginning."""
+        other, seconds = type(self)(self.text, self.model, replace(self.train, lr=1e-9)), []
+        other.extra = self.extra
+        while len(seconds) < 4 or sum(seconds[3:]) < PACE:
+            start = time.perf_counter()
+            other.step(len(seconds))
+            seconds.append(time.perf_counter() - start)
+        return sum(seconds[3:]) / len(seconds[3:]), seconds[0]
 
 
 class Plainly(Ours):
@@ -204,7 +210,7 @@ class Plainly(Ours):
         from torch_impl.model.initialise import initialise
         from torch_impl.training.adamw import decays
 
-        self.text, self.model, self.train, self.module = text, model, train, Plain(model)
+        self.text, self.model, self.train, self.module, self.extra = text, model, train, Plain(model), {}
         for part in self.module.modules():
             if isinstance(part, (torch.nn.Linear, torch.nn.LayerNorm)):
                 part.bias = None
