@@ -4,6 +4,7 @@ from numpy_ref.model.dropout import dropout
 from numpy_ref.model.feed_forward import feed_forward
 from numpy_ref.model.multi_head_attention import multi_head_attention
 from numpy_ref.model.norms import norm as normed
+from numpy_ref.model.parameters import with_prefix
 from numpy_ref.model.residual import residual
 
 
@@ -47,12 +48,6 @@ def block(x, params, config, mask=None, causal=True, keep=None, layer=0, phases=
         return dx, {name: grads[name] for name in params}
 
     return y, vjp
-
-
-def with_prefix(params, prefix):
-    """The entries whose names begin with "prefix.", by the rest of their names."""
-    start = f"{prefix}."
-    return {name.removeprefix(start): value for name, value in params.items() if name.startswith(start)}
 
 
 def _pre_norm(x, function, norm, drop):

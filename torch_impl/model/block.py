@@ -4,6 +4,7 @@ from torch_impl.model.dropout import dropout
 from torch_impl.model.feed_forward import feed_forward
 from torch_impl.model.multi_head_attention import multi_head_attention
 from torch_impl.model.norms import norm as normed
+from torch_impl.model.parameters import with_prefix
 from torch_impl.model.residual import residual
 
 
@@ -35,9 +36,3 @@ def block(x, params, config, mask=None, causal=True, keep=None, layer=0, phases=
         return residual(x, feeding(norm("feed_forward_norm", x)))
     x = norm("attention_norm", residual(x, attention(x)))
     return norm("feed_forward_norm", residual(x, feeding(x)))
-
-
-def with_prefix(params, prefix):
-    """The entries under "prefix.", without it: {"a.b": 1, "c": 2} under "a" is {"b": 1}."""
-    prefix += "."
-    return {name[len(prefix) :]: value for name, value in params.items() if name.startswith(prefix)}
