@@ -399,7 +399,7 @@ def parameter_shapes(config):
 
 def is_router(name):
     """Whether a parameter is a router's: never rounded to 16 bits or fewer, and moved by AdamW."""
-    return name.split(".")[-2] in ("router", "noise")
+    return name.rpartition(".")[0].endswith(("feed_forward.router", "feed_forward.noise"))
 
 
 def parameter_count(config):

@@ -3,12 +3,13 @@
 import numpy as np
 
 from numpy_ref.errors import UserError
-from numpy_ref.model.block import with_prefix
 from numpy_ref.model.feed_forward import feed_forward
 from numpy_ref.model.kv_cache import cache_slots, cached_attention
 from numpy_ref.model.linear import linear
+from numpy_ref.model.moe import moe
 from numpy_ref.model.multi_head_attention import project
 from numpy_ref.model.norms import norm
+from numpy_ref.model.parameters import with_prefix
 from numpy_ref.model.positions import rope_phases
 from numpy_ref.model.transformer import embed, head
 
@@ -55,7 +56,10 @@ def _cached_block(x, params, config, layer, phases, positions, layer_cache):
         return linear(joined, own["output.weight"], own.get("output.bias"))[0], new
 
     def feed(x):
-        return feed_forward(x, with_prefix(params, "feed_forward"), config.activation)[0]
+        own = with_prefix(params, "feed_forward")
+        if layer in config.moe_layers:
+            return moe(x, own, config, valid=positions >= 0)[0][0]
+        return feed_forward(x, own, config.activation)[0]
 
     if config.norm_position == "pre":
         attended, new = attention(normed("attention_norm", x))

@@ -39,7 +39,7 @@ def moe(x, params, config, routing=None, valid=None):
     noise = (routing or {}).get("noise")
     if noise is not None:
         spread, spread_vjp = router_logits(x, params["noise.weight"])
-        logits, noisy_vjp = noisy_logits(logits, spread, noise)
+        logits, noisy_vjp = noisy_logits(logits, spread, noise.astype(logits.real.dtype))
     indices = choose(plain(logits), params.get("router.bias"), config)
     if valid is not None:
         indices = np.where(valid[..., None], indices, NONE)

@@ -111,32 +111,40 @@ EXPERTS = Component(
 )  # fmt: skip
 
 
-def draw_config(source, **fixed):
-    experts = source.choice(2, 4, 6)
-    groups = source.choice(1, 1, 2)
+def expert_fields(source, layers):
+    """Everything about experts that a config can say."""
+    experts, groups = source.choice(2, 4, 6), source.choice(1, 1, 2)
     k = source.integer(1, experts // groups)
+    dense, every = source.choice((0, 1), (0, 1), (0, 2), (1, 1)) if layers > 1 else (0, 1)
+    return {
+        "experts": experts,
+        "experts_per_token": k,
+        "expert_width": source.choice(0, 5),
+        "shared_experts": source.choice(0, 0, 2),
+        "dense_layers": dense,
+        "moe_every": every,
+        "scoring": source.choice(*SCORINGS),
+        "gate": source.choice(*GATES) if k > 1 else "raw",
+        "router_scale": source.choice(1.0, 2.5),
+        "router_bias": source.flag(),
+        "noisy_router": source.flag(),
+        "expert_groups": groups,
+        "groups_per_token": source.integer(1, groups),
+    }
+
+
+def draw_config(source):
     config = ModelConfig(
-        **{
-            "layers": 1,
-            "width": source.choice(4, 8, 11),
-            "heads": 1,
-            "positions": "none",
-            "feed_forward": source.choice(4, 8, 13),
-            "activation": source.choice(*ACTIVATIONS),
-            "feed_forward_bias": source.flag(),
-            "experts": experts,
-            "experts_per_token": k,
-            "shared_experts": source.choice(0, 0, 2),
-            "scoring": source.choice(*SCORINGS),
-            "gate": source.choice(*GATES) if k > 1 else "raw",
-            "router_scale": source.choice(1.0, 2.5),
-            "router_bias": source.flag(),
-            "noisy_router": source.flag(),
-            "expert_groups": groups,
-            "groups_per_token": source.integer(1, groups),
-        }
-        | fixed
+        layers=1,
+        width=source.choice(4, 8, 11),
+        heads=1,
+        positions="none",
+        feed_forward=source.choice(4, 8, 13),
+        activation=source.choice(*ACTIVATIONS),
+        feed_forward_bias=source.flag(),
+        **expert_fields(source, 1),
     )
+    groups, k = config.expert_groups, config.experts_per_token
     for event, happens in {
         config.scoring: True, config.gate: True, "bias": config.router_bias, "groups": groups > 1,
         "shared": config.shared_experts > 0, "noisy": config.noisy_router, "one expert": k == 1, "several": k > 1,

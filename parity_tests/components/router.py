@@ -218,6 +218,7 @@ GATE_WEIGHTS = Component(
     shapes={
         "small": lambda rng: Case({"logits": rng.standard_normal((5, 4)), "indices": np.array([[0, 2]] * 4 + [[3, -1]])})
     },
+    compiles=False,
     flops=lambda case: 8 * case.arrays["logits"].size,
     bytes=lambda case, size: 2 * size * case.arrays["logits"].size,
     bugs=(
