@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from time import perf_counter
 
+from numpy_ref import expert_log
 from numpy_ref.errors import BadSteps, RunWarning, UserError
 from numpy_ref.files import refusal, replace
 
@@ -54,7 +55,7 @@ class Log:
     Fields: step, tokens (trained on so far), time (seconds since the run began, without the pauses between sessions),
     loss (nats per token, before the step's update), lr, grad_norm (before clipping), tokens_per_second, and where it
     was evaluated val_loss (nats per token, after the update). A step that went wrong has "skipped": true; numbers that
-    are not finite are null.
+    are not finite are null. A mixture of experts adds the fields of `expert_log.py`.
 
     ``run`` (see ``checkpoint_file.Run``) says where the run stands: rows after its step, left by steps that were never
     saved, are dropped. ``report`` receives the latest row at every flush (see ``progress.Progress``).
@@ -140,6 +141,8 @@ class Log:
                "grad_norm": norm if math.isfinite(norm) else None}
         if not math.isfinite(loss) or bool(metrics.get("skipped", False)):
             row |= {"loss": loss if math.isfinite(loss) else None, "skipped": True}
+        elif "routing" in metrics:
+            row |= expert_log.row(metrics["routing"])
         return row
 
     def _append(self, content):

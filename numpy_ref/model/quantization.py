@@ -97,5 +97,9 @@ def quantize_params(params, config, bits, group=32):
 
     Embeddings are looked up, not multiplied; norms, biases and routers are small. Stacked experts stay as they are. params: name -> array -> the same names.
     """
-    chosen = {name for name in params if name == "output.weight" or name.startswith("blocks.") and params[name].ndim == 2 and not is_router(name)}
+    chosen = {name for name, value in params.items() if name == "output.weight" or _inner_matrix(name, value.ndim)}
     return {name: quantize(value, bits, group) if name in chosen else value for name, value in params.items()}
+
+
+def _inner_matrix(name, axes):
+    return name.startswith("blocks.") and name.endswith(".weight") and axes == 2 and not is_router(name)

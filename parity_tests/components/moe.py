@@ -259,7 +259,7 @@ CHOOSE = Component(
     events=(*SCORINGS, "bias", "groups", "not finite", "very negative bias", "zero"),
     bugs=(
         Bug("bias subtracted", "numpy", "scores + plain(bias).real", "scores - plain(bias).real", needs=("bias",)),
-        Bug("bias on the logits", "numpy", "router_scores(logits.real, config.scoring)", "router_scores(logits.real + (0 if bias is None else bias), config.scoring)", needs=("bias",)),
+        Bug("bias on the logits", "numpy", "scores = scores + plain(bias).real", "scores = router_scores(np.nan_to_num(logits) + bias, config.scoring)[0]", needs=("bias", "sixteen")),
         Bug("one group too many", "numpy", "config.groups_per_token)", "config.expert_groups)", needs=("limited",)),
         Bug("NaN goes first", "torch", "nan_to_num(0, 0, 0)", "nan_to_num(9, 0, 0)", needs=("not finite",)),
         Bug("the other score", "torch", "router_scores(logits, config.scoring)", 'router_scores(logits, "sigmoid")', needs=("bias", "softmax")),

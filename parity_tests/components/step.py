@@ -42,6 +42,7 @@ def draw(source):
     source.event("recomputed", train.recompute)
     for name in ("balance_loss", "sequence_balance_loss", "router_z_loss", "capacity_factor"):
         source.event(name, config.experts > 0 and getattr(train, name) > 0)
+    source.event("capped in chunks", config.logit_softcap > 0 and 0 < train.loss_chunk < 3)
     source.event("noise", config.experts > 0 and config.noisy_router)
     source.event("two layers with experts", len(config.moe_layers) > 1)
     source.event("tied", config.tie_embeddings)
@@ -95,7 +96,7 @@ LOSS_AND_GRADS = Component(
         Bug("every micro-batch drops alike", "numpy", "train_config.seed, step, rows.start)", "train_config.seed, step, 0)"),
         Bug("gradient of the last micro-batch", "numpy", "{name: grads[name] + grad for name, grad in part_grads.items()}", "part_grads"),
         Bug("head's gradient in place of the embedding's", "numpy", "grads[head] + dweight", "dweight", "_loss"),
-        Bug("softcap forgotten in chunks", "torch", "config.logit_softcap,", "0.0,", "loss_share"),
+        Bug("softcap forgotten in chunks", "torch", "config.logit_softcap,", "0.0,", "loss_share", needs=("capped in chunks",)),
         Bug("z-loss forgotten", "torch", ', "z_loss": train_config.z_loss', "", "loss_share"),
         Bug("weights rounded to 16 bits", "torch", "param.detach().to(param.dtype if", "param.detach().to(torch.bfloat16).to(param.dtype if"),
         Bug("documents forgotten", "torch", "keep=keep, documents=documents", "keep=keep", "loss_share"),

@@ -113,19 +113,17 @@ class _GroupedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, ends):
         ctx.save_for_backward(x, weight, ends)
-        return _rows_product(x, weight.mT, ends)
+        return OPERATORS.rows_product(x, weight.mT, ends)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy):
         x, weight, ends = ctx.saved_tensors
         dy = dy.contiguous()
-        return _rows_product(dy, weight, ends), _sums_product(dy, x, ends), None
+        return OPERATORS.rows_product(dy, weight, ends), OPERATORS.sums_product(dy, x, ends), None
 
 
-# Operators of our own: the compiler's model of grouped_mm knows bfloat16 alone, and the loop reads its borders.
-@torch.library.custom_op("twice::rows_product", mutates_args=())
-def _rows_product(x: torch.Tensor, matrix: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+def _rows_product(x, matrix, ends):
     """Run e of x (M, i) times matrix[e] (E, i, o) -> (M, o)."""
     if _grouped(x, x.shape[1], matrix.shape[2]):
         return F.grouped_mm(x.contiguous(), matrix, offs=ends)
@@ -135,13 +133,7 @@ def _rows_product(x: torch.Tensor, matrix: torch.Tensor, ends: torch.Tensor) -> 
     return y
 
 
-@_rows_product.register_fake
-def _(x, matrix, ends):
-    return x.new_empty(len(x), matrix.shape[2])
-
-
-@torch.library.custom_op("twice::sums_product", mutates_args=())
-def _sums_product(dy: torch.Tensor, x: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+def _sums_product(dy, x, ends):
     """dy^T x over each run. Shapes: dy (M, o), x (M, i) -> (E, o, i)."""
     if _grouped(x, x.shape[1], dy.shape[1]):
         return F.grouped_mm(dy.mT, x.contiguous(), offs=ends)
@@ -149,11 +141,6 @@ def _sums_product(dy: torch.Tensor, x: torch.Tensor, ends: torch.Tensor) -> torc
     for expert, rows in enumerate(_runs(ends)):
         torch.mm(dy[rows].mT, x[rows], out=found[expert])
     return found
-
-
-@_sums_product.register_fake
-def _(dy, x, ends):
-    return x.new_empty(len(ends), dy.shape[1], x.shape[1])
 
 
 def _grouped(x, *sides):
@@ -166,6 +153,18 @@ def _runs(ends):
     """The rows of each expert, as slices: this waits for the device."""
     borders = [0, *ends.tolist()]
     return [slice(start, stop) for start, stop in zip(borders, borders[1:])]
+
+
+# Operators of our own, whose inside the compiler leaves alone: its model of grouped_mm knows bfloat16 only, and the loop
+# reads its borders. (torch.library.custom_op would import the compiler, for seconds, at the first call.)
+_LIBRARY = torch.library.Library("language_model_twice", "DEF")
+_LIBRARY.define("rows_product(Tensor x, Tensor matrix, Tensor ends) -> Tensor")
+_LIBRARY.define("sums_product(Tensor dy, Tensor x, Tensor ends) -> Tensor")
+_LIBRARY.impl("rows_product", _rows_product, "CompositeExplicitAutograd")
+_LIBRARY.impl("sums_product", _sums_product, "CompositeExplicitAutograd")
+_LIBRARY.impl("rows_product", lambda x, matrix, ends: x.new_empty(len(x), matrix.shape[2]), "Meta")
+_LIBRARY.impl("sums_product", lambda dy, x, ends: x.new_empty(len(ends), dy.shape[1], x.shape[1]), "Meta")
+OPERATORS = torch.ops.language_model_twice
 
 
 class _Bias(torch.autograd.Function):
