@@ -407,6 +407,13 @@ def parameter_count(config):
     return sum(math.prod(shape) for shape in parameter_shapes(config).values())
 
 
+def active_parameter_count(config):
+    """Parameters that a token meets: of stacked experts those that it goes to."""
+    share = config.experts_per_token / max(1, config.experts)
+    counts = {name: math.prod(shape) for name, shape in parameter_shapes(config).items()}
+    return sum(round(count * share) if ".experts." in name else count for name, count in counts.items())
+
+
 def to_json(config):
     """One line of JSON with every field."""
     return json.dumps(dataclasses.asdict(config))

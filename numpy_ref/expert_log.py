@@ -65,7 +65,7 @@ def draw(runs, path):
     if missing:
         raise UserError(f"{missing[0]} has no loads of experts in its log; give runs of models with --experts")
     columns = max(values["load"].shape[1] for values in found.values())
-    size = max(7.0, 3.2 * columns), 2.1 * len(found) + 2.6
+    size = max(9.0, 3.2 * columns), 2.1 * len(found) + 2.6
     with plots.canvas(path, figsize=size) as figure:
         figure.suptitle("Load of the experts over training", x=0.01, ha="left", fontsize=13, fontweight="bold")
         outer = figure.add_gridspec(2, 1, height_ratios=(2.1 * len(found), 2.4))
@@ -108,7 +108,7 @@ def _lines(panels, found):
 
     titles = ("Busiest expert above its share", "Entropy of the router / ln E", "Choices dropped")
     for axes, title in zip(panels, titles):
-        axes.set(title=title, xlabel="optimiser step", ylim=(0, None))
+        axes.set(title=title, xlabel="optimiser step")
     for number, (name, values) in enumerate(found.items()):
         experts = values["load"].shape[-1]
         entropy = values["entropy"].mean(1) / math.log(experts) if experts > 1 else 0 * values["step"]
