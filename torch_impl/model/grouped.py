@@ -94,7 +94,9 @@ def _wide(*tensors):
 
 def _gathered(y, place):
     """Rows (N, K, d) of y (M, d); zeros for the place M."""
-    found = y.index_select(0, place.flatten().clamp(max=max(0, len(y) - 1))).view(*place.shape, y.shape[-1])
+    if len(y) == 0:
+        return y.new_zeros(*place.shape, y.shape[-1])
+    found = y.index_select(0, place.flatten().clamp(max=len(y) - 1)).view(*place.shape, y.shape[-1])
     return found.masked_fill((place == len(y)).unsqueeze(-1), 0)
 
 
