@@ -24,6 +24,7 @@ GATES = ("renormalised", "raw", "chosen")
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear", "inverse_sqrt", "wsd")
 PARALLEL = ("auto", "ddp", "fsdp")
+OUTPUTS = ("tokens", "reward")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -41,6 +42,7 @@ CHOICES = {
     "norm_position": NORM_POSITIONS,
     "scoring": SCORINGS,
     "gate": GATES,
+    "output": OUTPUTS,
 }
 
 
@@ -97,6 +99,7 @@ class ModelConfig:
     noisy_router: bool = option(False, "experts: in training logits have noise, as much as the token asks for")
     expert_groups: int = option(1, "experts: groups they lie in")
     groups_per_token: int = option(1, "experts: groups that a token may choose from")
+    output: str = option("tokens", "what it ends in: scores of the next token, or a reward (the command reward)", OUTPUTS)
 
     def __post_init__(self):
         for name in ("vocab_size", "context", "layers", "width", "heads", "feed_forward"):
@@ -392,7 +395,9 @@ def parameter_shapes(config):
             feed_forward(f"{block}.feed_forward.shared", config.shared_experts * config.expert_features)
     if config.norm_position == "pre":  # post-norm blocks already end in a norm
         norm("final_norm")
-    if not config.tie_embeddings:
+    if config.output == "reward":
+        linear("reward", 1, d, True)
+    elif not config.tie_embeddings:
         shapes["output.weight"] = (config.vocab_size, d)
     return shapes
 

@@ -22,12 +22,12 @@ from torch.utils.checkpoint import checkpoint
 
 from numpy_ref.config import is_router, parameter_shapes
 from numpy_ref.errors import UserError
-from torch_impl.data.batches import IGNORED, evaluation_windows
+from torch_impl.data.batches import evaluation_windows
 from torch_impl.model.block import block
 from torch_impl.model.transformer import Transformer, dropout_masks, transformer
 from torch_impl.training import clipping, muon
 from torch_impl.training.routing import routing_settings
-from torch_impl.training.step import loss_share, routed_tokens
+from torch_impl.training.step import loss_denominator, loss_share, routed_tokens
 
 TORCH_ONLY_FILE = "the reference trains in one process"
 
@@ -62,14 +62,15 @@ class Learner(Transformer):
         self.blocks = torch.nn.ModuleList(layers)
         self.settings = {True: train_config, False: dataclasses.replace(train_config, label_smoothing=0.0, z_loss=0.0)}
 
-    def forward(self, inputs, targets, documents, keep, denominator, routed=None):
+    def forward(self, inputs, targets, documents, keep, denominator, shares=None, routed=None):
         """The share of these rows in the loss (): the sum over their targets / denominator; plain when not training.
         And the record of their routing, as ``loss_share`` has it."""
         weights = {name: param.to(self.dtype) for name, param in self.named_parameters() if name in self.outer}
         settings = self.settings[self.training]
         return loss_share(
-            inputs, targets, weights, self.config, settings, keep, documents, denominator, self._transformer, routed
-        )
+            inputs, targets, weights, self.config, settings, keep, documents, denominator, self._transformer, shares,
+            routed,
+        )  # fmt: skip
 
     def _transformer(self, tokens, weights, config, keep, documents, recompute, logits, routing=None):
         def run_block(x, _, config, mask, causal, keep, layer, phases, documents, routing):
@@ -123,7 +124,7 @@ class Parallel:
             module.set_force_sum_reduction_for_comms(True)
         return module
 
-    def loss_and_grads(self, inputs, targets, step, documents=None, scale=1.0, record=None):
+    def loss_and_grads(self, inputs, targets, step, documents=None, scale=1.0, weights=None, record=None):
         """``step.loss_and_grads`` of the whole batch; inputs and targets (B / world, T) are this process's rows.
 
         The loss () is that of the whole batch, on every process; the gradients are name -> that of its share.
@@ -131,18 +132,17 @@ class Parallel:
         (``accumulate``): after the last.
         """
         c = self.train_config
-        denominator = self.processes.sum((targets != IGNORED).sum()).clamp(min=1)
+        denominator = loss_denominator(targets, weights, self.processes.sum)
         size, total, sums = len(inputs) // c.accumulate, torch.zeros((), device=inputs.device), {}
         tokens = self.processes.sum(torch.as_tensor(routed_tokens(inputs, documents), device=inputs.device))
         for first in range(0, len(inputs), size):
             rows, place = slice(first, first + size), self.processes.rank * len(inputs) + first
             keep = dropout_masks(self.config, size, inputs.shape[1], c.seed, step, place, inputs.device)
-            own = None if documents is None else documents[rows]
+            own, shares = (None if tensor is None else tensor[rows] for tensor in (documents, weights))
             routing = routing_settings(self.config, c, size, inputs.shape[1], step, place, inputs.device)
+            routed = routing and (routing, tokens)
             with self._talking(first + size == len(inputs)):
-                loss, part = self.module(
-                    inputs[rows], targets[rows], own, keep, denominator, routing and (routing, tokens)
-                )
+                loss, part = self.module(inputs[rows], targets[rows], own, keep, denominator, shares, routed)
                 (loss * scale if scale != 1 else loss).backward()
             total = total + loss.detach()
             sums = {name: sums.get(name, 0) + value for name, value in part.items()}
