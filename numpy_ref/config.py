@@ -24,7 +24,7 @@ GATES = ("renormalised", "raw", "chosen")
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear", "inverse_sqrt", "wsd")
 PARALLEL = ("auto", "ddp", "fsdp")
-OUTPUTS = ("tokens", "reward")
+OUTPUTS = ("tokens", "reward", "value", "critic")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -99,7 +99,7 @@ class ModelConfig:
     noisy_router: bool = option(False, "experts: in training logits have noise, as much as the token asks for")
     expert_groups: int = option(1, "experts: groups they lie in")
     groups_per_token: int = option(1, "experts: groups that a token may choose from")
-    output: str = option("tokens", "what it ends in: scores of the next token, or a reward (the command reward)", OUTPUTS)
+    output: str = option("tokens", "what it ends in: scores of the next token; a reward (the command reward); both, for PPO (value, or a critic apart)", OUTPUTS)
 
     def __post_init__(self):
         for name in ("vocab_size", "context", "layers", "width", "heads", "feed_forward"):
@@ -399,6 +399,11 @@ def parameter_shapes(config):
         linear("reward", 1, d, True)
     elif not config.tie_embeddings:
         shapes["output.weight"] = (config.vocab_size, d)
+    if config.output == "value":
+        linear("value", 1, d, True)
+    if config.output == "critic":  # a second model, of the shape of a reward model
+        critic = parameter_shapes(dataclasses.replace(config, output="reward"))
+        shapes |= {f"critic.{name}": shape for name, shape in critic.items()}
     return shapes
 
 

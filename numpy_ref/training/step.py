@@ -8,6 +8,7 @@ from numpy_ref.errors import UserError
 from numpy_ref.model.float8 import float8_params
 from numpy_ref.model.transformer import dropout_masks, transformer
 from numpy_ref.precision import stored
+from numpy_ref.sft.lora import adapt
 from numpy_ref.training.clipping import clip_by_global_norm
 from numpy_ref.training.ema import ema
 from numpy_ref.training.loss_scaling import update_scale
@@ -20,7 +21,8 @@ _HALVES = ("bfloat16", "float16")
 
 
 def loss_and_grads(
-    params, inputs, targets, model_config, train_config, step, documents=None, scale=1.0, weights=None, record=None
+    params, inputs, targets, model_config, train_config, step, documents=None, scale=1.0, weights=None, frozen=None,
+    record=None,
 ):
     """Mean loss of a batch and the gradient of every parameter.
 
@@ -31,6 +33,7 @@ def loss_and_grads(
     inputs, targets: (B, T) of whole numbers; step: from 0, draws the dropout masks; documents: None, or ids (B, T) of
     texts that share a row (see ``transformer``): the target of a document's last token belongs to the next one, so
     callers ignore it. weights: None, or (B, T): what each target counts in the mean (see ``cross_entropy``).
+    frozen: None, or (weights, LoRA): params are then what is trained beside them (see ``sft/lora.py``).
 
     With ``accumulate`` = k the rows go through the model in k parts. Every part divides by the number of tokens (or the
     weight) that counts in the whole batch, so that the sums over the parts are the batch's own loss and gradients: a mean of the
@@ -44,9 +47,12 @@ def loss_and_grads(
     counts = targets != IGNORED
     denominator = float(np.sum(counts if weights is None else counts * weights)) or 1.0
     half = train_config.dtype if train_config.dtype in _HALVES else None
-    computing = params
+    computing, adapt_vjp = params, None
+    if frozen:
+        base, lora = frozen
+        computing, adapt_vjp = adapt(base, params, model_config, lora)
     if half:
-        computing = {name: param if is_router(name) else stored(param, half) for name, param in params.items()}
+        computing = {name: param if is_router(name) else stored(param, half) for name, param in computing.items()}
     computing = float8_params(computing) if train_config.float8 else computing
     loss, grads = None, None
     for rows in _micro_batches(len(inputs), train_config.accumulate):
@@ -58,6 +64,7 @@ def loss_and_grads(
             computing, inputs[rows], targets[rows], model_config, train_config, keep, own, denominator, share, routed
         )
         part_grads = vjp(scale)
+        part_grads = adapt_vjp(part_grads) if adapt_vjp else part_grads
         if half:
             part_grads = {name: np.asarray(grad) / scale for name, grad in part_grads.items()}
         loss = part if loss is None else loss + part
@@ -126,11 +133,11 @@ def _add_to(record, sums):
         record.update({name: record.get(name, 0) + value for name, value in sums.items()})
 
 
-def train_step(params, states, inputs, targets, model_config, train_config, step, documents=None, weights=None):
+def train_step(params, states, inputs, targets, model_config, train_config, step, documents=None, weights=None, frozen=None):
     """One step of training on one batch.
 
     params: name -> array; states: from ``init_states``; inputs, targets: (B, T) of whole numbers; step: from 0.
-    documents, weights: as for ``loss_and_grads``.
+    documents, weights, frozen: as for ``loss_and_grads``.
     In float16 states["loss_scale"] keeps the dynamic loss scale, which a skipped step halves.
     With ``ema`` set, states["ema"] is the moving average of the weights, beginning at those of the first step.
     Returns {"loss": nats per token before the step, "lr", "grad_norm": before clipping, "skipped"}, new params, new
@@ -142,12 +149,12 @@ def train_step(params, states, inputs, targets, model_config, train_config, step
     scale = loss_scale(states, train_config)["scale"]
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is seen in ``apply_gradients``
         loss, grads = loss_and_grads(
-            params, inputs, targets, model_config, train_config, step, documents, scale, weights, routed
+            params, inputs, targets, model_config, train_config, step, documents, scale, weights, frozen, routed
         )
     metrics, params, states = apply_gradients(params, states, loss, grads, train_config, step)
     if routed:
         metrics |= {"loss": loss - routed["loss"], "routing": routed}
-        if model_config.router_bias and not metrics["skipped"]:
+        if model_config.router_bias and not frozen and not metrics["skipped"]:
             params = update_biases(params, routed["load"], model_config, train_config.router_bias_rate)
     return metrics, params, states
 
