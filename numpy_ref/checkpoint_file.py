@@ -121,6 +121,17 @@ def unpack(arrays, header, from_numpy, quantized=None):
     return Run(model, train, params, states, **{name: header[name] for name in COUNTS}, best=header.get("best"))
 
 
+def averaged(run, path):
+    """The Run loaded from ``path`` with the moving average of its weights as its weights. Raises UserError without one."""
+    average = run.states.get("ema", {})
+    if set(average) != set(run.params):
+        raise UserError(
+            f"the checkpoint at {path} holds no moving average of the weights; "
+            "leave --ema out, or train with one: train --ema 0.99"
+        )
+    return dataclasses.replace(run, params=average)
+
+
 def configs(header):
     """(ModelConfig, TrainConfig) of a header."""
     return from_json(ModelConfig, json.dumps(header["model"])), from_json(TrainConfig, json.dumps(header["train"]))

@@ -193,6 +193,10 @@ def build_parser(wing):
     quantize.add_argument("--group", type=int, metavar="N", help="4 bits: inputs that share a scale (32)")
     quantize.add_argument("--out", required=True, metavar="DIR", help="folder of the copy")
 
+    for reader in (generate, evaluate, chat, attention, quantize):
+        average = "take the moving average of the weights, which `train --ema X` keeps"
+        reader.add_argument("--ema", action="store_true", help=average)
+
     tokenizer = chooser.add_parser("tokenizer", help="train, convert or look at a byte pair tokenizer")
     actions = tokenizer.add_subparsers(dest="command", required=True, metavar="ACTION")
 

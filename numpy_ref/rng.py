@@ -18,6 +18,10 @@ STREAM_INIT = 1 << 32  # + number of the parameter
 STREAM_ORDER = 2 << 32  # + epoch
 STREAM_DROPOUT = 3 << 32  # + step and place in the model
 STREAM_SAMPLE = 4 << 32  # + row of the batch
+STREAM_WIDEN = 16 << 32  # + number of the matrix
+STREAM_REWARD = 17 << 32  # the head of a reward model
+STREAM_CURRICULUM = 18 << 32  # + number of the source
+STREAM_MIXTURE = 19 << 32  # + block of draws
 
 _WORD = 0xFFFFFFFF
 _ROUNDS = 10

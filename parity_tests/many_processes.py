@@ -108,4 +108,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    distributed.leave(lambda: main(sys.argv[1]))

@@ -61,6 +61,30 @@ def test_prompts_of_any_length_and_number(wing, checkpoint, capsys):
     assert all(prompt in out for prompt in prompts) and out.index(long) < out.index("Größe")
 
 
+def test_the_moving_average_answers_when_it_is_asked(wing, runs, checkpoint, tmp_path, capsys):
+    """--ema: the text and the loss are those of a model whose weights are the average; without it nothing changes."""
+    module = wing.module("training.checkpoint")
+    other = module.load(checkpoint)
+    other.params = {name: 1.5 * value for name, value in other.params.items()}
+    kept = module.load(checkpoint)
+    kept.states["ema"] = other.params
+    for name, saved in (("kept", kept), ("other", other)):
+        module.save(tmp_path / name, saved)
+    found = {}
+    for name, folder, flags in (
+        ("plain", checkpoint, ()), ("kept", tmp_path / "kept", ()), ("average", tmp_path / "kept", ("--ema",)),
+        ("other", tmp_path / "other", ()),
+    ):  # fmt: skip
+        where = ("--checkpoint", folder, "--device", "cpu", *flags)
+        assert run(wing, "generate", *where, *PROMPT, "--greedy", "--tokens", 30) == 0
+        text = capsys.readouterr()
+        assert ("moving average" in text.err) == bool(flags)
+        assert run(wing, "eval", *where, "--data", "samples", "--json") == 0
+        found[name] = text.out, json.loads(capsys.readouterr().out)["loss"]
+    assert found["plain"] == found["kept"] and found["average"] == found["other"]
+    assert found["average"][0] != found["plain"][0] and found["average"][1] != found["plain"][1]
+
+
 class Terminal(io.StringIO):
     """A stream that takes itself for a terminal and remembers how it was written to."""
 

@@ -1,7 +1,5 @@
 """``python -m torch_impl``: the command line of the fast side."""
 
-import sys
-
 from numpy_ref import cli
 from torch_impl.device import choose_device, choose_dtype, product_speed
 from torch_impl.inference.attention_maps import attention_maps
@@ -11,7 +9,7 @@ from torch_impl.model.quantization import quantize_params
 from torch_impl.tokenizers import bpe
 from torch_impl.tokenizers.byte import Decoder, encode
 from torch_impl.training.checkpoint import load, save
-from torch_impl.training.distributed import several
+from torch_impl.training.distributed import leave, several
 from torch_impl.training.evaluate import evaluate
 from torch_impl.training.loop import train
 
@@ -42,4 +40,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

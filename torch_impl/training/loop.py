@@ -1,12 +1,11 @@
 """The training loop: batch, step, log, evaluate, save. The host hands work to the device and rarely waits for it."""
 
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from numpy_ref import checkpoint_file, log
-from numpy_ref.interrupt import TIME, Interrupted, interruptible
+from numpy_ref import checkpoint_file
+from numpy_ref.drive import drive
 from numpy_ref.processes import ALONE
 from numpy_ref.saving import Saver
 from torch_impl.data.batches import batch, packed_batch
@@ -40,41 +39,29 @@ def train(
 
         run, parallel = parallel_run.start(processes, model_config, c, out, resume, device, _master(c))
     shared = {"parallel": parallel} if parallel else {}
-    last = min(c.steps, stop_after or c.steps)
     if processes.rank == 0:
-        checkpoint_file.describe(out, model_config, train_config, _name(device))
+        checkpoint_file.describe(out, model_config, c, _name(device))
+
+    def step():
+        inputs, targets, packing = _batch(dataset, run.position, model_config, c, device, processes)
+        metrics, run.params, run.states = train_step(
+            run.params, run.states, inputs, targets, model_config, c, run.step, **packing, **shared
+        )
+        run.advance(c.batch, inputs.numel() * processes.world)
+        return metrics
 
     def held_out():
         if parallel:
             return parallel.held_out(dataset.validation, c.batch, model_config.context, c.eval_tokens)
         return evaluate(run.params, model_config, dataset.validation, c.batch, limit=c.eval_tokens)["loss"]
 
-    with (
-        interruptible(seconds) as asked,  # first, so that signals wait for the last save as well
-        log.Log(Path(out) / log.NAME, run, report, processes.rank == 0) as rows,
-        _saver(out, c, rows.note, parallel) as saver,
-    ):
-        stop = None
-        while run.step < last and stop is None:
-            inputs, targets, packing = _batch(dataset, run.position, model_config, c, device, processes)
-            metrics, run.params, run.states = train_step(
-                run.params, run.states, inputs, targets, model_config, c, run.step, **packing, **shared
-            )
-            run.advance(c.batch, inputs.numel() * processes.world)
-            rows.add(metrics)
-            saver.check()
-            best = _due(run.step, c.eval_every, c.steps) and rows.flush(held_out)
-            if sample and c.sample_every and run.step % c.sample_every == 0:
-                rows.aside(partial(parallel.on_first, sample) if parallel else sample)
-            stop = _agreed(processes, asked(saver.seconds))
-            save = best or stop is not None or _due(run.step, c.save_every, last)
-            if save or rows.due():
-                rows.flush()  # too many bad steps end the run here, before they reach the checkpoint
-            if save and (processes.rank == 0 or _is_sharded(c, parallel)):
-                saver.save(run, checkpoint.snapshot)
-    if stop not in (None, TIME) and run.step < last:
-        raise Interrupted(run.step, stop)
-    return run
+    return drive(
+        run, out, step, held_out, checkpoint.snapshot, stop_after, report, seconds,
+        sample=partial(parallel.on_first, sample) if sample and parallel else sample,
+        processes=processes,
+        saver=partial(_saver, c, parallel),
+        saves=processes.rank == 0 or _is_sharded(c, parallel),
+    )  # fmt: skip
 
 
 def _begin(model_config, train_config):
@@ -92,23 +79,17 @@ def _resumed(model_config, train_config, out):
     return run
 
 
-def _saver(out, train_config, note, parallel):
+def _saver(train_config, parallel, out, keep, note):
     """What saves the run: in one file from the first process, or in parts from all."""
     if not _is_sharded(train_config, parallel):
-        return Saver(out, train_config.keep, note)
+        return Saver(out, keep, note)
     from torch_impl.training.sharded_checkpoint import ShardedSaver  # here, because it takes half a second
 
-    return ShardedSaver(out, train_config.keep, note, parallel)
+    return ShardedSaver(out, keep, note, parallel)
 
 
 def _is_sharded(train_config, parallel):
     return train_config.sharded or parallel is not None and parallel.sharded
-
-
-def _agreed(processes, reason):
-    """Why to stop, or None: the same on all processes. A signal that reached one of them goes before the clock."""
-    code = processes.agree({None: 0, TIME: 1}.get(reason, reason))
-    return {0: None, 1: TIME}.get(code, code)
 
 
 def _master(train_config):
@@ -135,8 +116,3 @@ def _batch(dataset, position, model_config, c, device, processes):
         found = batch(dataset.train, position, c.batch, model_config.context, c.seed, **part)
     inputs, targets, *documents = (_placed(tensor, device) for tensor in found)
     return inputs, targets, {"documents": documents[0]} if documents else {}
-
-
-def _due(step, every, last):
-    """Whether something that happens every so many steps (0: never), and at the last one, happens after ``step``."""
-    return step == last or bool(every) and step % every == 0
