@@ -18,10 +18,6 @@ TESTS = Path(__file__).parent
 
 # Public functions without a declaration of their own, and the test file that holds them against each other instead.
 ELSEWHERE = {
-    "hyperbolic.radial.asinhc": "test_hyperbolic.py",
-    "hyperbolic.radial.atanhc": "test_hyperbolic.py",
-    "hyperbolic.radial.sinhc": "test_hyperbolic.py",
-    "hyperbolic.radial.tanhc": "test_hyperbolic.py",
     "hyperbolic.tangent.sum_to": "test_hyperbolic.py",
     "inference.generate.generate": "test_generate.py",
     "inference.generate.sample_of_each_row": "test_generate.py",

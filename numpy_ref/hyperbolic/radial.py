@@ -2,28 +2,33 @@
 
 Maps stretch a vector v by sinh(r) / r and the like, with r = sqrt(c) ||v||. As functions of the square t = r^2 these are
 smooth everywhere, the origin included, where r itself has a kink and 0 / 0 waits. So they are written as functions of t.
+
+Their slopes at small t are differences of numbers near 1, and would have no digits left. One power series, that of
+sinhc, mends all four: asinhc and atanhc are one over sinhc and tanhc of the square of their angle.
 """
+
+import math
 
 import numpy as np
 
-NUMPY_ONLY = {"sinhc", "asinhc", "tanhc", "atanhc", "SMALL"}  # parts of hand-derived gradients
 TINY = 1e-18  # what norms are at least: below it, directions mean nothing
-SMALL = 1e-10  # below it f(0) + f'(0) t is exact to the last digit of float64
+
+_SERIES = [1.0 / math.factorial(2 * k + 1) for k in range(11)]  # of sinhc; the next term is below 1e-22 for t < 1
 
 
 def sinhc(t):
-    """sinh(sqrt(t)) / sqrt(t) of t >= 0.
+    """sinh(sqrt(t)) / sqrt(t) of t >= 0, the sum of t^k / (2k + 1)!.
 
     Shapes: (...) -> (...);  vjp: dy (...) -> dt (...).
 
     Backward. With r = sqrt(t) and y = sinh(r) / r, and since dr/dt = 1 / (2 r),
 
-        dy/dt = (cosh(r) / r - sinh(r) / r^2) / (2 r) = (cosh(r) - y) / (2 t),    1/6 at t = 0
+        dy/dt = (cosh(r) / r - sinh(r) / r^2) / (2 r) = (cosh(r) - y) / (2 t)
 
-    The difference cancels as t becomes small, to an absolute error of u / t. In a map this slope is multiplied by t,
-    so that the gradient of the map is exact to u all the same; that is why no series is needed.
+    Below t = 1 value and slope are sums of the series.
     """
-    return _ratio(t, np.sinh, lambda t, r, y: (np.cosh(r) - y) / (2.0 * t), 1.0 / 6.0)
+    y, slope = _sinhc(t)
+    return y, lambda dy: dy * slope
 
 
 def asinhc(t):
@@ -31,9 +36,15 @@ def asinhc(t):
 
     Shapes: (...) -> (...);  vjp: dy (...) -> dt (...).
 
-    Backward: dy/dt = (1 / sqrt(1 + t) - y) / (2 t),    -1/6 at t = 0
+    With a = asinh(sqrt(t)) and t = sinh(a)^2 it is y = a / sinh(a) = 1 / sinhc(a^2).
+
+    Backward: d(a^2)/dt = 2 a da/dt = y / sqrt(1 + t), so that dy/dt = -sinhc'(a^2) y^3 / sqrt(1 + t).
     """
-    return _ratio(t, np.arcsinh, lambda t, r, y: (1.0 / np.sqrt(1.0 + t) - y) / (2.0 * t), -1.0 / 6.0)
+    t = np.where(t.real < 0, t - t.real, t)  # rounding may have left a hair less than 0
+    angle = np.arcsinh(np.sqrt(t))
+    stretch, slope = _sinhc(angle * angle)
+    y = 1.0 / stretch
+    return y, lambda dy: -dy * slope * y**3 / np.sqrt(1.0 + t)
 
 
 def tanhc(t):
@@ -41,30 +52,30 @@ def tanhc(t):
 
     Shapes: (...) -> (...);  vjp: dy (...) -> dt (...).
 
-    Backward: with tanh(r) = r y and 1 / cosh^2 = 1 - tanh^2,  dy/dt = (1 - t y^2 - y) / (2 t),    -1/3 at t = 0
+    Backward. Below t = 1 it is y = s / k with s = sinhc(t) and k = cosh(r), whose slope is s / 2; beyond, as for sinhc,
+
+        dy/dt = (s' - y s / 2) / k        dy/dt = (1 - t y^2 - y) / (2 t)
     """
-    return _ratio(t, np.tanh, lambda t, r, y: (1.0 - t * y * y - y) / (2.0 * t), -1.0 / 3.0)
+    y, slope = _tanhc(t)
+    return y, lambda dy: dy * slope
 
 
 def atanhc(t):
     """atanh(sqrt(t)) / sqrt(t) of 0 <= t < 1; from the last number below 1 on it stays as it is there, with slope 0.
 
-    atanh(r) = asinh(r / sqrt(1 - r^2)) makes it asinhc(t / (1 - t)) / sqrt(1 - t), which loses nothing as t goes to 1.
-
     Shapes: (...) -> (...);  vjp: dy (...) -> dt (...).
 
-    Backward: dy/dt = (1 / (1 - t) - y) / (2 t),    1/3 at t = 0
+    With a = atanh(sqrt(t)) = asinh(sqrt(t / (1 - t))) and t = tanh(a)^2 it is y = a / tanh(a) = 1 / tanhc(a^2).
+
+    Backward: d(a^2)/dt = 2 a da/dt = y / (1 - t), so that dy/dt = -tanhc'(a^2) y^3 / (1 - t).
     """
     edge = 1.0 - np.finfo(t.dtype).epsneg
-    inside, small = t.real <= edge, t.real < SMALL
+    inside = t.real <= edge
     t = np.where(inside, t, edge)
-    y = asinhc(t / (1.0 - t))[0] / np.sqrt(1.0 - t)
-
-    def vjp(dy):
-        slope = (1.0 / (1.0 - t) - y) / (2.0 * np.where(small, 1.0, t))
-        return np.where(inside, dy * np.where(small, 1.0 / 3.0, slope), 0.0)
-
-    return y, vjp
+    angle = np.arcsinh(np.sqrt(t / (1.0 - t)))
+    stretch, slope = _tanhc(angle * angle)
+    y = 1.0 / stretch
+    return y, lambda dy: np.where(inside, -dy * slope * y**3 / (1.0 - t), 0.0)
 
 
 def arc(h, squared=False):
@@ -88,11 +99,25 @@ def arc(h, squared=False):
     return theta, lambda dy: np.where(apart, dy / (np.sqrt(safe) * np.sqrt(1.0 + safe)), 0.0)
 
 
-def _ratio(t, function, slope, at_zero):
-    """function(r) / r with r = sqrt(t), and its vjp; ``slope(t, r, y)`` is the derivative, ``at_zero`` its value at 0."""
-    small = t.real < SMALL
-    safe = np.where(small, SMALL, t)
-    r = np.sqrt(safe)
-    direct = function(r) / r
-    y = np.where(small, 1.0 + at_zero * t, direct)
-    return y, lambda dy: dy * np.where(small, at_zero, slope(safe, r, direct))
+def _sinhc(t):
+    """sinhc and its slope: by the series below t = 1, as they are written beyond."""
+    near = t.real < 1.0
+    series, slope = _SERIES[-1], 0.0
+    small = np.where(near, t, 0.0)
+    for coefficient in reversed(_SERIES[:-1]):  # Horner's rule, for the polynomial and its derivative at once
+        slope = slope * small + series
+        series = series * small + coefficient
+    large = np.where(near, 1.0, t)
+    r = np.sqrt(large)
+    y = np.sinh(r) / r
+    return np.where(near, series, y), np.where(near, slope, (np.cosh(r) - y) / (2.0 * large))
+
+
+def _tanhc(t):
+    """tanhc and its slope."""
+    near = t.real < 1.0
+    s, s_slope = _sinhc(np.where(near, t, 0.0))
+    large = np.where(near, 1.0, t)
+    r, k = np.sqrt(large), np.cosh(np.sqrt(np.where(near, t, 0.0)))
+    y = np.where(near, s / k, np.tanh(r) / r)
+    return y, np.where(near, (s_slope - 0.5 * y * s) / k, (1.0 - large * y * y - y) / (2.0 * large))

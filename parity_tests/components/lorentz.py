@@ -116,16 +116,16 @@ EXP_MAP_ORIGIN = declaration("exp_map_origin", draw_vector, ("v", "c"), PLACES, 
     Bug("stretch without curvature", "numpy", "sinhc(c * square)", "sinhc(square)"),
     Bug("stretch is constant", "numpy", "dt = stretch_vjp(_dot(dspace, v))", "dt = 0 * stretch_vjp(_dot(dspace, v))"),
     Bug("curvature's gradient of the lift alone", "numpy", "dc + np.sum(dt * square)", "dc"),
-    Bug("sinh without its divisor", "torch", "r.sinh() / r * v", "r.sinh() * v"),
-    Bug("tanh", "torch", "r.sinh()", "r.tanh()"),
-    Bug("NaN at the origin", "torch", "_norm(v)", "v.norm(dim=-1, keepdim=True)"),
+    Bug("not stretched", "torch", "sinhc(c * _square(v)) * v", "v"),
+    Bug("sinh of the length itself", "torch", "c * _square(v)", "_square(v)"),
+    Bug("NaN at the origin", "torch", "sinhc(c * _square(v)) * v", "(c**0.5 * v.norm(dim=-1, keepdim=True)).sinh() * v / (c**0.5 * v.norm(dim=-1, keepdim=True))"),
 ))  # fmt: skip
 LOG_MAP_ORIGIN = declaration("log_map_origin", draw_one, ("x", "c"), PLACES, (
     Bug("stretch without curvature", "numpy", "asinhc(c * square)", "asinhc(square)"),
     Bug("half the stretch's gradient", "numpy", "2.0 * c * dt", "c * dt"),
-    Bug("acosh of the time", "torch", "r.asinh() / r", "(c**0.5 * x[..., :1]).clamp(min=1 + 1e-8).acosh() / r"),
-    Bug("NaN at the origin", "torch", "_norm(x[..., 1:])", "x[..., 1:].norm(dim=-1, keepdim=True)"),
-    Bug("time left in", "torch", "/ r * x[..., 1:]", "/ r * x[..., :-1]"),
+    Bug("acosh of the time", "torch", "asinhc(c * _square(space))", "(c**0.5 * x[..., :1]).clamp(min=1 + 1e-8).acosh() / (c * _square(space)).sqrt()"),
+    Bug("not divided by the radius", "torch", "asinhc(c * _square(space)) * space", "(c * _square(space)).sqrt().asinh() * space"),
+    Bug("time left in", "torch", "space = x[..., 1:]", "space = x[..., :-1]"),
 ))  # fmt: skip
 DISTANCE = declaration("distance", draw_distance, ("x", "y", "c"), (*PAIRS, "squared"), (
     Bug("gradient of one logarithm's curvature lost", "numpy", "dc + dc_x + dc_y", "dc + dc_x"),
@@ -139,15 +139,15 @@ EXP_MAP = declaration("exp_map", draw_step, ("x", "v", "c"), (*PLACES, "no step"
     Bug("rise is constant", "numpy", " + 0.5 * stretch * _dot(ds, xs)", ""),
     Bug("length does not depend on the point", "numpy", "+ rise * ds - k * across", "+ rise * ds"),
     Bug("length in the difference of two large numbers", "torch", "square = (way.square() / c + wedge.square()).sum(-1, keepdim=True) / _time(space, c).square()", "square = way.square().sum(-1, keepdim=True) - ((space * way).sum(-1, keepdim=True) / _time(space, c)).square()", needs=("far",)),
-    Bug("curvature forgotten in the radius", "torch", "(c * square)", "square"),
-    Bug("cosh of half the radius", "torch", "2 * half * half", "half * half"),
+    Bug("curvature forgotten in the radius", "torch", "t = c * square", "t = square"),
+    Bug("cosh of half the radius", "torch", "t / 2 * sinhc", "t / 4 * sinhc"),
 ))  # fmt: skip
 LOG_MAP = declaration("log_map", draw_pair, ("x", "y", "c"), PAIRS, (
     Bug("chord for the arc", "numpy", "vs = ratio / root * way", "vs = way + 0 * ratio"),
     Bug("not tangent", "numpy", "way = ys - xs - 2.0 * h * xs", "way = ys - xs"),
     Bug("direction's dependence on h lost", "numpy", " - 2.0 * _dot(dway, xs)", ""),
     Bug("factor's derivative without its root", "numpy", "- df * ratio / (2.0 * root * (1.0 + h))", "- 0 * df"),
-    Bug("0 / 0 for equal points", "torch", "h.clamp(min=TINY**1.5).sqrt()", "h.sqrt()"),
+    Bug("0 / 0 for equal points", "torch", "asinhc(h)", "h.sqrt().asinh() / h.sqrt()"),
     Bug("from y to x", "torch", "y[..., 1:] - space - 2 * h * space", "space - y[..., 1:] - 2 * h * space"),
 ))  # fmt: skip
 PARALLEL_TRANSPORT = declaration("parallel_transport", draw_transport, ("x", "y", "v", "c"), (*PAIRS, "no step"), (

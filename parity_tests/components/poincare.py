@@ -152,17 +152,17 @@ MOBIUS_ADD = declaration("mobius_add", draw_sum, ("x", "y", "c"), PAIRS, (
     Bug("curvature's gradient without q", "numpy", " + np.sum(dq * square)", ""),
 ))  # fmt: skip
 EXP_MAP_ORIGIN = declaration("exp_map_origin", draw_vector, ("v", "c"), PLACES, (
-    Bug("tanh of half the radius", "torch", "r.tanh() / r", "(r / 2).tanh() / r"),
-    Bug("NaN at the origin", "torch", "_norm(v)", "v.norm(dim=-1, keepdim=True)"),
+    Bug("tanh of half the radius", "torch", "tanhc(c * _square(v)) * v", "tanhc(c * _square(v) / 4) * v / 2"),
+    Bug("curvature forgotten", "torch", "c * _square(v)", "_square(v)"),
     Bug("sinh", "numpy", "tanhc)", "__import__('numpy_ref.hyperbolic.radial', fromlist='x').sinhc)"),
     Bug("half of the stretch's gradient", "numpy", "2.0 * c * dt", "c * dt", "_stretched"),
     Bug("curvature's gradient lost", "numpy", "np.sum(dt * square)", "np.sum(0 * dt)", "_stretched"),
 ))  # fmt: skip
 LOG_MAP_ORIGIN = declaration("log_map_origin", draw_points, ("x", "c"), PLACES, (
-    Bug("twice as long", "torch", ".asinh()", ".asinh() * 2"),
-    Bug("tanh", "torch", ".asinh()", ".tanh()"),
-    Bug("0 / 0 at the origin", "torch", ".clamp(min=TINY**1.5)", ""),
-    Bug("clamped far inside", "torch", "_gap(x, c)", "_gap(x, c).clamp(min=0.05)"),
+    Bug("twice as long", "torch", "atanhc(", "2 * atanhc("),
+    Bug("tanh", "torch", "atanhc(", "tanhc("),
+    Bug("0 / 0 at the origin", "torch", "atanhc(c * _square(x)) * x", "(c * _square(x)).sqrt().atanh() / (c * _square(x)).sqrt() * x"),
+    Bug("clamped far inside", "torch", "c * _square(x)", "(c * _square(x)).clamp(max=0.9)"),
     Bug("stretch is constant", "numpy", "dt = stretch_vjp(_dot(dy, v))", "dt = 0 * stretch_vjp(_dot(dy, v))", "_stretched"),
 ))  # fmt: skip
 EXP_MAP = declaration("exp_map", draw_step, ("x", "v", "c"), (*PLACES, "no step"), (
@@ -173,8 +173,8 @@ EXP_MAP = declaration("exp_map", draw_step, ("x", "v", "c"), (*PLACES, "no step"
     Bug("curvature's gradient of the step lost", "numpy", "dc + dc_step + dc_gap", "dc + dc_gap"),
 ))  # fmt: skip
 LOG_MAP = declaration("log_map", draw_pair, ("x", "y", "c"), PAIRS, (
-    Bug("as at the origin", "torch", "_gap(x, c) * root", "root"),
-    Bug("0 / 0 for equal points", "torch", "h.clamp(min=TINY**1.5).sqrt()", "h.sqrt()"),
+    Bug("as at the origin", "torch", "_gap(x, c) * asinhc", "asinhc"),
+    Bug("0 / 0 for equal points", "torch", "asinhc(h)", "h.sqrt().asinh() / h.sqrt()"),
     Bug("difference the other way round", "torch", "mobius_add(-x, y, c)", "mobius_add(y, -x, c)"),
     Bug("sign of the difference's gradient", "numpy", "dx_h - minus_dx", "dx_h + minus_dx"),
     Bug("root is constant", "numpy", " + 0.5 * gap * dot * ratio / root", ""),

@@ -1,4 +1,4 @@
-"""Declarations of the angle of a haversine, and of distances from tangent vectors."""
+"""Declarations of the radial functions, and of distances from tangent vectors."""
 
 import numpy as np
 
@@ -12,16 +12,72 @@ from parity_tests.harness.declaration import Bug, Case, Component
 DTYPES = "float64", "float32"
 
 
+def draw_squares(most):
+    """t from 0 to ``most``, in all sizes."""
+
+    def draw(source):
+        shape = (*source.leading(), source.size(17))
+        regime = source.choice("ordinary", "small", "next to nothing", "large")
+        scale = {"ordinary": min(most, 1.0), "small": 1e-3, "next to nothing": 1e-12, "large": most}[regime]
+        t = source.rng.uniform(0.01, 1.0, shape) * scale * (source.rng.random(shape) < 0.8)
+        source.event(regime)
+        source.event("zero", bool((t == 0).any()))
+        return source.case({"t": t})
+
+    return draw
+
+
+def radial(name, most, bugs):
+    return Component(
+        name=name,
+        numpy=getattr(numpy_radial, name),
+        torch=getattr(torch_radial, name),
+        draw=draw_squares(most),
+        differentiable=("t",),
+        dtypes=DTYPES,
+        elementwise=True,
+        events=("ordinary", "small", "next to nothing", "large", "zero"),
+        compiles=False,
+        weight=2,
+        bugs=bugs,
+    )
+
+
+SINHC = radial("sinhc", 60.0, (
+    Bug("slope along r", "torch", "/ (2 * t)", "/ r", "_sinhc_slope"),
+    Bug("slope cancels near 0", "torch", "torch.where(t < 1, series, (r.cosh() - y) / (2 * t))", "(r.cosh() - y) / (2 * t)", "_sinhc_slope"),
+    Bug("too few terms", "torch", "10 if t.dtype == torch.float64 else 7", "3", "_sinhc_slope"),
+    Bug("0 / 0 at the origin", "torch", "t.clamp(min=_LEAST)", "t.clone()", "_Sinhc"),
+    Bug("coefficients without their factor", "numpy", "slope = slope * small + series", "slope = 0.5 * slope * small + series", "_sinhc"),
+    Bug("sine", "numpy", "np.sinh(r) / r", "np.sin(r) / r", "_sinhc"),
+))  # fmt: skip
+ASINHC = radial("asinhc", 1e4, (
+    Bug("slope of sinhc alone", "torch", " * y**3", "", "_Asinhc"),
+    Bug("acosh's root", "torch", "(1 + t).sqrt()", "(1 - t).abs().sqrt()", "_Asinhc"),
+    Bug("slope of the wrong sign", "numpy", "-dy * slope", "dy * slope"),
+    Bug("0 / 0 at the origin", "torch", "t.clamp(min=_LEAST).sqrt()", "t.sqrt()", "_Asinhc"),
+    Bug("slope at t, not at the angle", "torch", "_sinhc_slope(a * a, a, 1 / y)", "_sinhc_slope(t, t.sqrt(), 1 / y)", "_Asinhc"),
+))  # fmt: skip
+TANHC = radial("tanhc", 60.0, (
+    Bug("tanh squared without the radius", "numpy", "1.0 - large * y * y - y", "1.0 - y * y - y", "_tanhc"),
+    Bug("cosh is constant", "numpy", "(s_slope - 0.5 * y * s) / k", "s_slope / k", "_tanhc"),
+    Bug("slope cancels near 0", "torch", "near = t < 1", "near = t < 0", "_tanhc_slope"),
+    Bug("sinh", "torch", "r.tanh() / r", "r.sinh() / r", "_Tanhc"),
+))  # fmt: skip
+ATANHC = radial("atanhc", 0.999, (
+    Bug("the root of 1 - t forgotten", "torch", "(t / (1 - t)).sqrt()", "t.sqrt()", "_Atanhc"),
+    Bug("clamped far inside", "torch", "torch.finfo(t.dtype).eps / 2", "1e-2"),
+    Bug("slope of asinh", "torch", "y**3 / (1 - t)", "y**3 / (1 + t).sqrt()", "_Atanhc"),
+    Bug("slope without its cube", "numpy", "y**3", "y"),
+    Bug("no slope", "numpy", "-dy * slope", "0 * dy * slope"),
+))  # fmt: skip
+
+
 def draw_arc(source):
-    shape = (*source.leading(), source.size(17))
-    regime = source.choice("ordinary", "small", "next to nothing", "large")
-    scale = {"ordinary": 1.0, "small": 1e-3, "next to nothing": 1e-12, "large": 1e4}[regime]
-    h = source.rng.uniform(0.05, 1.0, shape) * scale * (source.rng.random(shape) < 0.8)
-    squared = source.flag()
-    source.event(regime)
+    case, squared = draw_squares(1e4)(source), source.flag()
     source.event("squared", squared)
-    source.event("equal points", not squared and bool((h == 0).any()))
-    return source.case({"h": h}, squared=squared)
+    source.event("equal points", not squared and "zero" in case.events)
+    return source.case({"h": case.arrays["t"]}, squared=squared)
 
 
 ARC = Component(
@@ -39,9 +95,9 @@ ARC = Component(
         Bug("acosh of cosh", "numpy", "2.0 * np.arcsinh(np.sqrt(safe))", "np.arccosh(1.0 + 2.0 * safe)"),
         Bug("half the angle", "numpy", "2.0 * np.arcsinh", "1.0 * np.arcsinh"),
         Bug("slope without 1 + h", "numpy", " * np.sqrt(1.0 + safe)", ""),
-        Bug("endless slope at 0", "torch", "torch.where(h > 0, dy / (root * (1 + h).sqrt()), 0)", "dy / (root * (1 + h).sqrt())", "backward"),
-        Bug("slope of the square root alone", "torch", "(root * (1 + h).sqrt())", "root", "backward"),
-        Bug("not squared", "torch", ".square()", "", "arc"),
+        Bug("endless slope at 0", "torch", "torch.where(h > 0, dy / (root * (1 + h).sqrt()), 0)", "dy / (root * (1 + h).sqrt())", "_Arc"),
+        Bug("slope of the square root alone", "torch", "(root * (1 + h).sqrt())", "root", "_Arc"),
+        Bug("not squared", "torch", ".square()", ""),
     ),
 )  # fmt: skip
 
@@ -122,4 +178,4 @@ TANGENT_DISTANCE = Component(
     ),
 )  # fmt: skip
 
-COMPONENTS = (ARC, HAVERSINE, TANGENT_DISTANCE)
+COMPONENTS = (SINHC, ASINHC, TANHC, ATANHC, ARC, HAVERSINE, TANGENT_DISTANCE)

@@ -3,7 +3,7 @@
 import torch
 
 from torch_impl.hyperbolic import tangent
-from torch_impl.hyperbolic.radial import TINY
+from torch_impl.hyperbolic.radial import TINY, asinhc, sinhc
 
 
 def lift(space, c):
@@ -27,14 +27,13 @@ def exp_map_origin(v, c):
 
     Shapes: v (..., d), c () -> (..., 1 + d).
     """
-    r = c**0.5 * _norm(v)
-    return lift(r.sinh() / r * v, c)
+    return lift(sinhc(c * _square(v)) * v, c)
 
 
 def log_map_origin(x, c):
     """v = asinh(r) / r x_s with r = sqrt(c) ||x_s||. Shapes: x (..., 1 + d), c () -> (..., d)."""
-    r = c**0.5 * _norm(x[..., 1:])
-    return r.asinh() / r * x[..., 1:]
+    space = x[..., 1:]
+    return asinhc(c * _square(space)) * space
 
 
 def distance(x, y, c, squared=False):
@@ -57,9 +56,8 @@ def exp_map(x, v, c):
     n = _norm(space)
     wedge = n * way - (space * way).sum(-1, keepdim=True) / n * space
     square = (way.square() / c + wedge.square()).sum(-1, keepdim=True) / _time(space, c).square()
-    r = (c * square).clamp(min=TINY**1.5).sqrt()
-    half = (r / 2).sinh()
-    return lift(space + 2 * half * half * space + r.sinh() / r * way, c)
+    t = c * square
+    return lift(space + t / 2 * sinhc(t / 4).square() * space + sinhc(t) * way, c)
 
 
 def log_map(x, y, c):
@@ -69,8 +67,7 @@ def log_map(x, y, c):
     """
     h = _haversine(x, y, c)
     space = x[..., 1:]
-    root = h.clamp(min=TINY**1.5).sqrt()
-    way = root.asinh() / (root * (1 + h).sqrt()) * (y[..., 1:] - space - 2 * h * space)
+    way = asinhc(h) / (1 + h).sqrt() * (y[..., 1:] - space - 2 * h * space)
     return _tangent(way, space, c)
 
 
@@ -107,7 +104,11 @@ def _haversine(x, y, c):
 
 
 def _time(space, c):
-    return (space.square().sum(-1, keepdim=True) + 1 / c).sqrt()
+    return (_square(space) + 1 / c).sqrt()
+
+
+def _square(v):
+    return v.square().sum(-1, keepdim=True)
 
 
 def _norm(v):

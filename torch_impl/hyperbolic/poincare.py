@@ -2,7 +2,7 @@
 
 import torch
 
-from torch_impl.hyperbolic.radial import TINY, arc
+from torch_impl.hyperbolic.radial import TINY, arc, asinhc, atanhc, tanhc
 
 
 def conformal_factor(x, c):
@@ -29,14 +29,12 @@ def mobius_add(x, y, c):
 
 def exp_map_origin(v, c):
     """tanh(r) / r v, r = sqrt(c) ||v||. Shapes: v (..., d), c () -> (..., d)."""
-    r = c**0.5 * _norm(v)
-    return r.tanh() / r * v
+    return tanhc(c * _square(v)) * v
 
 
 def log_map_origin(x, c):
-    """atanh(r) / r x, r = sqrt(c) ||x||, as asinh(r / sqrt(1 - r^2)). Shapes: x (..., d), c () -> (..., d)."""
-    t, gap = (c * _square(x)).clamp(min=TINY**1.5), _gap(x, c)
-    return (t / gap).sqrt().asinh() / t.sqrt() * x
+    """atanh(r) / r x, r = sqrt(c) ||x||, finite at the border, too. Shapes: x (..., d), c () -> (..., d)."""
+    return atanhc(c * _square(x)) * x
 
 
 def exp_map(x, v, c):
@@ -49,8 +47,7 @@ def log_map(x, y, c):
     ``haversine`` h, r = sqrt(h / (1 + h)). Shapes: x, y (..., d), c () -> (..., d).
     """
     h = haversine(x, y, c).unsqueeze(-1)
-    root = h.clamp(min=TINY**1.5).sqrt()
-    return _gap(x, c) * root.asinh() / root * (1 + h).sqrt() * mobius_add(-x, y, c)
+    return _gap(x, c) * asinhc(h) * (1 + h).sqrt() * mobius_add(-x, y, c)
 
 
 def haversine(x, y, c):
