@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from numpy_ref.config import ModelConfig, parameter_shapes
+from numpy_ref.errors import UserError
 from numpy_ref.hyperbolic import radial
 from numpy_ref.hyperbolic.tangent import sum_to
+from parity_tests.components.block import random_parameters
 from parity_tests.curved import in_ball, on_hyperboloid
 from parity_tests.wings import WINGS
 
@@ -287,6 +290,69 @@ def test_the_centroid_of_a_far_cluster_in_float32(wing):
     spread = WINGS[0].call(LORENTZ, "distance", x, exact[None], 1.0).max()
     error = WINGS[0].call(LORENTZ, "distance", found.astype(np.float64), exact, 1.0)
     assert error < 0.1 * spread
+
+
+# -- layers -------------------------------------------------------------------------------------------------------
+
+
+def heads(seed, c, keys=5):
+    """Space coordinates of queries, keys and values: (2, 3, keys, 4) each."""
+    v = vectors(seed, 3 * 2 * 3 * keys, c=c)
+    return on_hyperboloid(v, c)[:, 1:].reshape(3, 2, 3, keys, 4)
+
+
+def test_attention_is_by_distance_and_gives_centroids(wing, c):
+    """Against its definition: softmax of distances squared, computed from points, and the centroid one row at a time."""
+    query, key, value = heads(1, c)
+    found = wing.call("hyperbolic.layers", "lorentz_attention", query, key, value, c, causal=True, scale=0.7)
+    q, k, v = (WINGS[0].call(LORENTZ, "lift", x, c) for x in (query, key, value))
+    squares = 4 / c * np.sinh(np.sqrt(c) * WINGS[0].call(LORENTZ, "distance", q[..., :, None, :], k[..., None, :, :], c) / 2) ** 2
+    lifted = wing.call("hyperbolic.layers", "lift_heads", query, key, value, c)
+    close(lifted[0] @ np.swapaxes(lifted[1], -1, -2), -2 / c - squares)
+    weights = np.exp(-0.7 * squares) * np.tri(5)
+    for row in range(5):
+        share = weights[..., row, :] / weights[..., row, :].sum(-1, keepdims=True)
+        close(found[..., row, :], WINGS[0].call("hyperbolic.centroid", "centroid", v, share, c)[..., 1:], 1e-9)
+    config = ModelConfig(attention_curvature=c)
+    sums = WINGS[0].call(LORENTZ, "lift", value, c)  # of a single key each
+    close(wing.call("model.multi_head_attention", "attended_heads", sums, config), value)
+
+
+def test_attention_does_not_depend_on_where_the_origin_is(wing):
+    """An isometry of the whole space moves the results along: distances and centroids have no favourite point."""
+    boost = np.eye(5)
+    boost[:2, :2] = [[math.cosh(0.8), math.sinh(0.8)], [math.sinh(0.8), math.cosh(0.8)]]
+
+    def moved(x):
+        return (WINGS[0].call(LORENTZ, "lift", x, 1.0) @ boost)[..., 1:]
+
+    given = heads(2, 1.0)
+    plain = wing.call("hyperbolic.layers", "lorentz_attention", *given, 1.0)
+    close(wing.call("hyperbolic.layers", "lorentz_attention", *(moved(x) for x in given), 1.0), moved(plain), 1e-9)
+    as_a_layer = wing.call("hyperbolic.layers", "lorentz_linear", given[0], boost.T[1:], None, 1.0)
+    close(as_a_layer, moved(given[0]))
+
+
+def test_a_model_with_hyperbolic_heads_sees_no_future(wing):
+    """And it is another model than the flat one; what its distances mean, the tests of attention say."""
+    size = {"vocab_size": 11, "context": 9, "layers": 2, "width": 16, "heads": 2, "feed_forward": 16}
+    curved, flat = ModelConfig(**size, attention_curvature=1.0), ModelConfig(**size)
+    params = random_parameters(np.random.default_rng(0), parameter_shapes(curved))
+    tokens = np.random.default_rng(1).integers(0, 11, (1, 9))
+    other = tokens.copy()
+    other[0, 5:] = (other[0, 5:] + 1) % 11
+    first, second, plain = (
+        wing.call("model.transformer", "transformer", given, params, config)
+        for given, config in ((tokens, curved), (other, curved), (tokens, flat))
+    )
+    assert np.array_equal(first[:, :5], second[:, :5]) and not np.allclose(first[:, 5:], second[:, 5:])
+    assert not np.allclose(first, plain)
+
+
+@pytest.mark.parametrize("given", [{"attention_curvature": -1.0}, {"attention_curvature": math.nan}, {"attention_curvature": 1.0, "attention_softcap": 2.0}])
+def test_curvatures_that_are_none(given):
+    with pytest.raises(UserError, match="attention_curvature"):
+        ModelConfig(**given)
 
 
 # -- entailment cones ---------------------------------------------------------------------------------------------
