@@ -381,6 +381,81 @@ def test_cones_are_nested(wing):
     assert chain.sum() > 20 and inside[2][chain].all() and not inside[2].all()
 
 
+# -- optimisers ---------------------------------------------------------------------------------------------------
+
+SGD, ADAM = "hyperbolic.riemannian_sgd", "hyperbolic.riemannian_adam"
+
+
+def descend(wing, model, x, targets, c, steps, optimizer, lr):
+    """x after some steps towards the points that minimise the squared distances to ``targets``."""
+    manifold = model.rpartition(".")[2]
+    state = wing.call(ADAM, "init_state", x)
+    for _ in range(steps):
+        _, vjp = WINGS[0].module(model).distance(x[:, None], targets[None], c, squared=True)
+        grad = vjp(np.ones((len(x), len(targets))))[0]
+        grad = grad.sum(1) if grad.ndim == 3 else grad
+        grad = grad.reshape(x.shape)
+        if optimizer == "sgd":
+            x = wing.call(SGD, "riemannian_sgd", x, grad, lr, c, manifold)
+        else:
+            x, state = wing.call(ADAM, "riemannian_adam", x, grad, state, lr, c, manifold=manifold)
+    return x
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_both_models_descend_alike(wing, c, optimizer):
+    """Gradient, steps, lengths and transport belong to the space: the ball's run is the hyperboloid's, converted."""
+    x, targets = points(wing, LORENTZ, 1, c, count=4), points(wing, LORENTZ, 2, c, count=3)
+    p, centres = (wing.call("hyperbolic.conversion", "to_poincare", z, c) for z in (x, targets))
+    lr = 0.02 if optimizer == "sgd" else 0.1 / np.sqrt(c)
+    one = descend(wing, LORENTZ, x, targets, c, 6, optimizer, lr)
+    other = descend(wing, POINCARE, p, centres, c, 6, optimizer, lr)
+    close(wing.call("hyperbolic.conversion", "to_poincare", one, c), other, 1e-9)
+    assert (wing.call(LORENTZ, "distance", x, one, c) > 0.05 / np.sqrt(c)).all()
+
+
+def test_descent_finds_the_middle(wing):
+    """The point with the least squared distances to two others is half way between them."""
+    targets = points(wing, LORENTZ, 3, 1.0, count=2)
+    found = descend(wing, LORENTZ, points(wing, LORENTZ, 4, 1.0, count=1), targets, 1.0, 60, "sgd", 0.1)
+    close(found[0], wing.call("hyperbolic.centroid", "centroid", targets, np.ones(2), 1.0), 1e-6)
+
+
+def test_the_first_adam_step_is_as_long_as_the_learning_rate(wing, c):
+    for model in (LORENTZ, POINCARE):
+        x = points(wing, model, 1, c)
+        grad = np.random.default_rng(2).standard_normal(x.shape)
+        state = wing.call(ADAM, "init_state", x)
+        moved, _ = wing.call(ADAM, "riemannian_adam", x, grad, state, 0.01, c, manifold=model.rpartition(".")[2])
+        close(wing.call(model, "distance", x, moved, c), 0.01, 1e-6)
+
+
+@pytest.mark.parametrize("manifold, metric", [("lorentz", 1), ("poincare", 4)])
+def test_flat_optimisers_are_the_ordinary_ones(wing, manifold, metric):
+    """As c goes to 0: plain gradient descent, and Adam where a point has one coordinate. The ball's metric is 4 there."""
+    rng, c = np.random.default_rng(5), 1e-9
+    model = LORENTZ if manifold == "lorentz" else POINCARE
+    v = rng.standard_normal((6, 1))
+    x = wing.call(model, "exp_map_origin", v, c)
+    pad = ((0, 0), (1, 0)) if manifold == "lorentz" else ((0, 0), (0, 0))
+    space = slice(pad[1][0], None)
+    state, plain = wing.call(ADAM, "init_state", x), v
+    adam = {"step": 0, "m": 0 * v, "v": 0 * v}
+    for _ in range(4):
+        grad = rng.standard_normal(v.shape)
+        step = wing.call(SGD, "riemannian_sgd", x, np.pad(grad, pad), 0.1, c, manifold)
+        close(step[:, space], plain - 0.1 * grad / metric, 1e-7)
+        x, state = wing.call(ADAM, "riemannian_adam", x, np.pad(grad, pad), state, 0.1, c, beta2=0.95, manifold=manifold)
+        lr = 0.1 / math.sqrt(metric)
+        plain, adam = wing.call("training.adamw", "adamw", plain, grad, adam, lr, eps=1e-8 * math.sqrt(metric))
+        close(x[:, space], plain, 1e-6)
+
+
+def test_unknown_manifolds(wing):
+    with pytest.raises(UserError, match="lorentz"):
+        wing.module(SGD).named("klein")
+
+
 # -- origin, equal points, border ---------------------------------------------------------------------------------
 
 

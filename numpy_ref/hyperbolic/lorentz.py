@@ -250,6 +250,15 @@ def parallel_transport(x, y, v, c):
     return y_out, vjp
 
 
+def squared_length(x, v, c):
+    """<v, v> of vectors tangent at x, as the sum of squares of ``exp_map``.
+
+    Shapes: x, v (..., 1 + d), c () -> (..., 1). No vjp: optimisers use it.
+    """
+    xs = x[..., 1:]
+    return _tangent_square(xs, v[..., 1:], 1.0 / c + _dot(xs, xs), c)
+
+
 def riemannian_gradient(x, grad, c):
     """The direction of steepest ascent on the hyperboloid, for a gradient with respect to the d + 1 coordinates.
 

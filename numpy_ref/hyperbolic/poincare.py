@@ -277,6 +277,11 @@ def mobius_matvec(matrix, x, c):
     return y, vjp
 
 
+def squared_length(x, v, c):
+    """lambda_x^2 ||v||^2 of vectors tangent at x. Shapes: x, v (..., d), c () -> (..., 1). No vjp: optimisers use it."""
+    return 4.0 * _dot(v, v) / _gap(x, c)[0] ** 2
+
+
 def riemannian_gradient(x, grad, c):
     """The direction of steepest ascent: the Euclidean gradient divided by the metric, grad / lambda_x^2.
 

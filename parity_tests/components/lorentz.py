@@ -138,7 +138,7 @@ EXP_MAP = declaration("exp_map", draw_step, ("x", "v", "c"), (*PLACES, "no step"
     Bug("retraction", "numpy", "xs + rise * xs + stretch * vs", "xs + 0 * rise * xs + 0 * stretch * vs + vs"),
     Bug("rise is constant", "numpy", " + 0.5 * stretch * _dot(ds, xs)", ""),
     Bug("length does not depend on the point", "numpy", "+ rise * ds - k * across", "+ rise * ds"),
-    Bug("length in the difference of two large numbers", "torch", "square = (way.square() / c + wedge.square()).sum(-1, keepdim=True) / _time(space, c).square()", "square = way.square().sum(-1, keepdim=True) - ((space * way).sum(-1, keepdim=True) / _time(space, c)).square()", needs=("far",)),
+    Bug("length in the difference of two large numbers", "torch", "squared_length(x, v, c)", "(way.square().sum(-1, keepdim=True) - ((space * way).sum(-1, keepdim=True) / _time(space, c)).square())", needs=("far",)),
     Bug("curvature forgotten in the radius", "torch", "t = c * square", "t = square"),
     Bug("cosh of half the radius", "torch", "t / 2 * sinhc", "t / 4 * sinhc"),
 ))  # fmt: skip
@@ -165,8 +165,14 @@ RIEMANNIAN_GRADIENT = declaration("riemannian_gradient", draw_gradient, (), PLAC
     Bug("curvature forgotten", "torch", "+ c * (x * grad)", "+ (x * grad)"),
     Bug("projected the wrong way", "torch", "grad[..., 1:] + c", "grad[..., 1:] - c"),
 ))  # fmt: skip
+SQUARED_LENGTH = declaration("squared_length", draw_step, (), (*PLACES, "no step"), (
+    Bug("Euclid's", "numpy", "_tangent_square(xs, v[..., 1:], 1.0 / c + _dot(xs, xs), c)", "_dot(v, v)"),
+    Bug("space alone", "torch", "/ _time(space, c).square()", "* c"),
+    Bug("curvature forgotten", "torch", "way.square() / c", "way.square()"),
+    Bug("radial part twice", "torch", "n * way -", "n * way +"),
+))  # fmt: skip
 
 COMPONENTS = (
     LIFT, PROJECT, INNER, EXP_MAP_ORIGIN, LOG_MAP_ORIGIN, DISTANCE, EXP_MAP, LOG_MAP, PARALLEL_TRANSPORT,
-    RIEMANNIAN_GRADIENT,
+    SQUARED_LENGTH, RIEMANNIAN_GRADIENT,
 )  # fmt: skip

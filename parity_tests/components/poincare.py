@@ -216,6 +216,12 @@ MOBIUS_MATVEC = declaration("mobius_matvec", draw_matrix, ("matrix", "x", "c"), 
     Bug("matrix's gradient of the point", "numpy", "rows.T @ u.reshape(-1, u.shape[-1])", "rows.T @ x.reshape(-1, x.shape[-1])"),
     Bug("curvature's gradient of one map", "numpy", "dc + dc_x", "dc"),
 ))  # fmt: skip
+SQUARED_LENGTH = declaration("squared_length", draw_step, (), (*PLACES, "no step"), (
+    Bug("Euclid's", "numpy", "4.0 * _dot(v, v) / _gap(x, c)[0] ** 2", "_dot(v, v)"),
+    Bug("length", "torch", "(2 / _gap(x, c)).square()", "(2 / _gap(x, c))"),
+    Bug("divided by the metric", "torch", "(2 / _gap(x, c))", "(_gap(x, c) / 2)"),
+    Bug("without its four", "torch", "(2 / _gap(x, c))", "(1 / _gap(x, c))"),
+))  # fmt: skip
 RIEMANNIAN_GRADIENT = declaration("riemannian_gradient", draw_gradient, (), PLACES, (
     Bug("Euclid's gradient", "numpy", "0.25 * _gap(x, c)[0] ** 2 * grad", "grad"),
     Bug("multiplied by the metric", "numpy", "_gap(x, c)[0] ** 2", "_gap(x, c)[0] ** -2"),
@@ -240,5 +246,6 @@ TO_LORENTZ = declaration("to_lorentz", lambda source: draw_points(source, "p"), 
 
 COMPONENTS = (
     CONFORMAL_FACTOR, PROJECT, MOBIUS_ADD, EXP_MAP_ORIGIN, LOG_MAP_ORIGIN, EXP_MAP, LOG_MAP, HAVERSINE, DISTANCE,
-    PARALLEL_TRANSPORT, MOBIUS_SCALAR, MOBIUS_MATVEC, RIEMANNIAN_GRADIENT, TO_POINCARE, TO_LORENTZ,
+    PARALLEL_TRANSPORT, MOBIUS_SCALAR, MOBIUS_MATVEC, SQUARED_LENGTH,
+    RIEMANNIAN_GRADIENT, TO_POINCARE, TO_LORENTZ,
 )  # fmt: skip

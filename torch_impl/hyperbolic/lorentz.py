@@ -47,16 +47,10 @@ def distance(x, y, c, squared=False):
 def exp_map(x, v, c):
     """y = cosh(r) x + sinh(r) / r v, r = sqrt(c <v, v>) (arXiv:1806.03417, eq. 8), for v tangent at x.
 
-    <v, v> = ||v_s||^2 - (x_s . v_s)^2 / x_0^2 cancels far from the origin; as x_0^2 = 1 / c + n^2 with n = ||x_s||, it is
-    (||v_s||^2 / c + ||n v_s - (x_s . v_s) x_s / n||^2) / x_0^2.
-
     Shapes: x, v (..., 1 + d), c () -> (..., 1 + d).
     """
     space, way = x[..., 1:], v[..., 1:]
-    n = _norm(space)
-    wedge = n * way - (space * way).sum(-1, keepdim=True) / n * space
-    square = (way.square() / c + wedge.square()).sum(-1, keepdim=True) / _time(space, c).square()
-    t = c * square
+    t = c * squared_length(x, v, c)
     return lift(space + t / 2 * sinhc(t / 4).square() * space + sinhc(t) * way, c)
 
 
@@ -83,6 +77,18 @@ def parallel_transport(x, y, v, c):
     v0 = (start * way).sum(-1, keepdim=True) / time
     product = ((end - start) * (way - v0 / (time + _time(end, c)) * both)).sum(-1, keepdim=True)
     return _tangent(way + c * product / (2 + 2 * _haversine(x, y, c)) * both, end, c)
+
+
+def squared_length(x, v, c):
+    """<v, v> of v tangent at x. ||v_s||^2 - (x_s . v_s)^2 / x_0^2 cancels far from the origin; as x_0^2 = 1 / c + n^2 with
+    n = ||x_s||, it is (||v_s||^2 / c + ||n v_s - (x_s . v_s) x_s / n||^2) / x_0^2.
+
+    Shapes: x, v (..., 1 + d), c () -> (..., 1).
+    """
+    space, way = x[..., 1:], v[..., 1:]
+    n = _norm(space)
+    wedge = n * way - (space * way).sum(-1, keepdim=True) / n * space
+    return (way.square() / c + wedge.square()).sum(-1, keepdim=True) / _time(space, c).square()
 
 
 def riemannian_gradient(x, grad, c):

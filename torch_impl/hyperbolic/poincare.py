@@ -82,6 +82,11 @@ def mobius_matvec(matrix, x, c):
     return exp_map_origin(log_map_origin(x, c) @ matrix.mT, c)
 
 
+def squared_length(x, v, c):
+    """lambda_x^2 ||v||^2. Shapes: x, v (..., d), c () -> (..., 1)."""
+    return _square(v) * (2 / _gap(x, c)).square()
+
+
 def riemannian_gradient(x, grad, c):
     """grad / lambda_x^2. Shapes: x, grad (..., d), c () -> (..., d)."""
     return grad * (_gap(x, c) / 2).square()
