@@ -18,8 +18,12 @@ TESTS = Path(__file__).parent
 
 # Public functions without a declaration of their own, and the test file that holds them against each other instead.
 ELSEWHERE = {
+    "hyperbolic.layers.lift_heads": "test_hyperbolic.py",
+    "hyperbolic.riemannian_sgd.named": "test_hyperbolic.py",
+    "hyperbolic.tangent.sum_to": "test_hyperbolic.py",
     "inference.generate.generate": "test_generate.py",
     "inference.generate.sample_of_each_row": "test_generate.py",
+    "model.multi_head_attention.attended_heads": "test_hyperbolic.py",
     "model.multi_head_attention.project": "test_cache.py",
     "model.transformer.embed": "test_cache.py",
     "model.transformer.head": "test_cache.py",
