@@ -37,13 +37,16 @@ def project(x, params, config, phases=None):
     heads, shared = config.heads, config.key_value_heads
     stacked = linear(x, params["query_key_value.weight"], params.get("query_key_value.bias"))
     stacked = stacked.view(*x.shape[:2], heads + 2 * shared, -1).transpose(1, 2)
-    query, key, value = stacked.split((heads, shared, shared), 1)
+    turning, value = stacked.split((heads + shared, shared), 1)
     if config.qk_norm:
+        query, key = turning.split((heads, shared), 1)
         query = rms_norm(query, params["query_norm.weight"], config.norm_eps)
         key = rms_norm(key, params["key_norm.weight"], config.norm_eps)
+        turning = torch.cat((query, key), 1)
     if phases is not None:
         cos, sin = (phase.unsqueeze(1) for phase in phases)
-        query, key = (rotary(part, cos, sin, config.rope_interleaved) for part in (query, key))
+        turning = rotary(turning, cos, sin, config.rope_interleaved)  # one call for both: as many, but longer loops
+    query, key = turning.split((heads, shared), 1)
     if config.attention_curvature:
         query, key, value = lift_heads(query, key, value, config.attention_curvature)
     return query, key, value
