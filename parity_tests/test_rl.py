@@ -119,7 +119,7 @@ def experience(wing, settings, seed=0):
 
 def gradients(wing, settings, params, config, batch, objective, by, accumulate=1):
     batch = {name: batch.get(name) for name in wing.module("rl.step").LEARNT}
-    loss, grads, _ = wing.module("rl.step").policy_gradients(
+    loss, grads, *_ = wing.module("rl.step").policy_gradients(
         params, batch, config, settings, objective, 0.0, by, accumulate
     )
     return float(loss), plain(grads)
