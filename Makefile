@@ -38,6 +38,7 @@ parity: setup  ## prove the two sides equal: table and heat map in runs/parity/
 bench: setup  ## measure both sides (PEERS=1: other projects too): report in bench/results/
 ifdef PEERS
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps litgpt
 endif
 	$(RUN) -m bench $(if $(PEERS),--peers)
 

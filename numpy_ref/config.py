@@ -22,7 +22,7 @@ NORM_POSITIONS = ("pre", "post")
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear", "inverse_sqrt", "wsd")
 PARALLEL = ("auto", "ddp", "fsdp")
-OUTPUTS = ("tokens", "reward")
+OUTPUTS = ("tokens", "reward", "value", "critic")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -82,7 +82,7 @@ class ModelConfig:
     embedding_scale: float = option(1.0, "factor on the token embedding (sqrt(width) in the paper)")
     dropout: float = option(0.0, "share of features dropped from the embedding and from each branch")
     init_std: float = option(0.02, "standard deviation of the initial weights")
-    output: str = option("tokens", "what it ends in: scores of the next token, or a reward (the command reward)", OUTPUTS)
+    output: str = option("tokens", "what it ends in: scores of the next token; a reward (the command reward); both, for PPO (value, or a critic apart)", OUTPUTS)
 
     def __post_init__(self):
         for name in ("vocab_size", "context", "layers", "width", "heads", "feed_forward"):
@@ -315,6 +315,11 @@ def parameter_shapes(config):
         linear("reward", 1, d, True)
     elif not config.tie_embeddings:
         shapes["output.weight"] = (config.vocab_size, d)
+    if config.output == "value":
+        linear("value", 1, d, True)
+    if config.output == "critic":  # a second model, of the shape of a reward model
+        critic = parameter_shapes(dataclasses.replace(config, output="reward"))
+        shapes |= {f"critic.{name}": shape for name, shape in critic.items()}
     return shapes
 
 

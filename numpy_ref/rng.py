@@ -22,6 +22,9 @@ STREAM_WIDEN = 16 << 32  # + number of the matrix
 STREAM_REWARD = 17 << 32  # the head of a reward model
 STREAM_CURRICULUM = 18 << 32  # + number of the source
 STREAM_MIXTURE = 19 << 32  # + block of draws
+STREAM_ADAPTER = 20 << 32  # + number of what is trained
+STREAM_ROLLOUT = 32 << 32  # + number of the rollout
+STREAM_MINIBATCH = 33 << 32  # + number of the pass over a rollout
 
 _WORD = 0xFFFFFFFF
 _ROUNDS = 10

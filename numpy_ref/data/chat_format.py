@@ -104,6 +104,24 @@ class ChatFormat:
         return ids.tolist()
 
 
+class Decoder:
+    """A tokenizer's decoder that also shows control ids, as <|end|>: for whoever wants to see all that a model says."""
+
+    def __init__(self, chat, decoder):
+        self._chat, self._decoder = chat, decoder
+
+    def push(self, token):
+        """What one more id completes."""
+        number = int(token) - self._chat.base
+        if not 0 <= number < len(CONTROLS):
+            return self._decoder.push(token)
+        return self._decoder.finish() + f"<|{CONTROLS[number]}|>"
+
+    def finish(self):
+        """What is left."""
+        return self._decoder.finish()
+
+
 def check(messages, last="assistant"):
     """Raise UserError unless these are the messages of a conversation: [{"role": ..., "content": ...}, ...].
 

@@ -3,10 +3,12 @@
     {"messages": [{"role": "user", "content": "sort 312"}, {"role": "assistant", "content": "123"}]}
     {"prompt": "sort 312", "completion": "123"}            and with it, where wanted, "system": "You sort digits."
 
-Other fields are left alone. Whatever can't be learnt from is refused by file and line.
+A line may say how hard it is, {"difficulty": 3}, for curricula. Other fields are left alone. Whatever can't be learnt
+from is refused by file and line.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +22,11 @@ FIELDS = ("prompt", "completion")
 
 @dataclass(frozen=True)
 class Example:
-    """A conversation that ends with the assistant, and where it comes from, for error messages."""
+    """A conversation that ends with the assistant; where it comes from, for error messages; how hard it is, if known."""
 
     messages: tuple
     place: str
+    difficulty: float | None = None
 
     @property
     def prompt(self):
@@ -63,7 +66,15 @@ def example(line, place):
         chat_format.check(messages)
     except UserError as error:
         raise UserError(f"{place}: {error}") from None
-    return Example(tuple({"role": m["role"], "content": m["content"]} for m in messages), place)
+    difficulty = found.get("difficulty")
+    if difficulty is not None and not (type(difficulty) in (int, float) and math.isfinite(difficulty)):
+        raise UserError(f'{place}: "difficulty" must be a number, got {shown(difficulty)}')
+    return Example(tuple({"role": m["role"], "content": m["content"]} for m in messages), place, difficulty)
+
+
+def of(prompt, completion, place):
+    """The Example of a prompt and its answer."""
+    return Example(({"role": "user", "content": prompt}, {"role": "assistant", "content": completion}), place)
 
 
 def record(line, place):

@@ -41,7 +41,7 @@ def transformer(tokens, params, config, mask=None, keep=None, documents=None, re
     Backward: the parts in reverse. A parameter that is used twice, the tied embedding, gets the sum of both gradients.
     """
     _check_length(tokens, config)
-    if logits and config.output != "tokens":
+    if logits and config.output == "reward":
         raise UserError("a reward model has no scores of next tokens; give a model of text")
     positions = np.arange(tokens.shape[1])[None] if documents is None else document_positions(documents)
     x, embed_vjp = embed(tokens, positions, params, config, None if keep is None else keep["embedding"])

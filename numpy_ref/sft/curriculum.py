@@ -80,6 +80,21 @@ def order(strategy, draws, difficulty, share, seed, source=0):
     return found
 
 
+def conversations(strategy, position, count, sizes, difficulty, share, temperature, seed):
+    """What draws number position, ..., position + count - 1 of a run are: (count,) int64, places in a row of all sources.
+
+    sizes: how many conversations each source has; they lie one source after the other, as their difficulty (C,) does. The
+    sources are mixed as ``source_draws`` has it, and each in itself is in the ``order`` of the strategy.
+    """
+    source, draw = source_draws(position, count, sizes, temperature, seed)
+    chosen = np.zeros(count, np.int64)
+    for number in np.unique(source):
+        first, here = sum(sizes[:number]), source == number
+        own = difficulty[first : first + sizes[number]]
+        chosen[here] = first + order(strategy, draw[here], own, share, seed, int(number))
+    return chosen
+
+
 def _quotas(sizes, temperature):
     """How many draws of a block each source has: (K,) int64, at least one, BLOCK in all."""
     if not temperature > 0 or len(sizes) > BLOCK:

@@ -7,6 +7,7 @@ from numpy_ref.errors import UserError
 from numpy_ref.model.float8 import float8_params
 from numpy_ref.model.transformer import dropout_masks, transformer
 from numpy_ref.precision import stored
+from numpy_ref.sft.lora import adapt
 from numpy_ref.training.clipping import clip_by_global_norm
 from numpy_ref.training.ema import ema
 from numpy_ref.training.loss_scaling import update_scale
@@ -18,7 +19,7 @@ _HALVES = ("bfloat16", "float16")
 
 
 def loss_and_grads(
-    params, inputs, targets, model_config, train_config, step, documents=None, scale=1.0, weights=None
+    params, inputs, targets, model_config, train_config, step, documents=None, scale=1.0, weights=None, frozen=None
 ):
     """Mean loss of a batch and the gradient of every parameter.
 
@@ -29,6 +30,7 @@ def loss_and_grads(
     inputs, targets: (B, T) of whole numbers; step: from 0, draws the dropout masks; documents: None, or ids (B, T) of
     texts that share a row (see ``transformer``): the target of a document's last token belongs to the next one, so
     callers ignore it. weights: None, or (B, T): what each target counts in the mean (see ``cross_entropy``).
+    frozen: None, or (weights, LoRA): params are then what is trained beside them (see ``sft/lora.py``).
 
     With ``accumulate`` = k the rows go through the model in k parts. Every part divides by the number of tokens (or the
     weight) that counts in the whole batch, so that the sums over the parts are the batch's own loss and gradients: a mean of the
@@ -39,7 +41,11 @@ def loss_and_grads(
     counts = targets != IGNORED
     denominator = float(np.sum(counts if weights is None else counts * weights)) or 1.0
     half = train_config.dtype if train_config.dtype in _HALVES else None
-    computing = {name: stored(param, half) for name, param in params.items()} if half else params
+    computing, adapt_vjp = params, None
+    if frozen:
+        base, lora = frozen
+        computing, adapt_vjp = adapt(base, params, model_config, lora)
+    computing = {name: stored(param, half) for name, param in computing.items()} if half else computing
     computing = float8_params(computing) if train_config.float8 else computing
     loss, grads = None, None
     for rows in _micro_batches(len(inputs), train_config.accumulate):
@@ -49,6 +55,7 @@ def loss_and_grads(
             computing, inputs[rows], targets[rows], model_config, train_config, keep, own, denominator, share
         )
         part_grads = vjp(scale)
+        part_grads = adapt_vjp(part_grads) if adapt_vjp else part_grads
         if half:
             part_grads = {name: np.asarray(grad) / scale for name, grad in part_grads.items()}
         loss = part if loss is None else loss + part
@@ -95,11 +102,11 @@ def _loss(params, inputs, targets, model_config, train_config, keep, documents, 
     return loss, vjp
 
 
-def train_step(params, states, inputs, targets, model_config, train_config, step, documents=None, weights=None):
+def train_step(params, states, inputs, targets, model_config, train_config, step, documents=None, weights=None, frozen=None):
     """One step of training on one batch.
 
     params: name -> array; states: from ``init_states``; inputs, targets: (B, T) of whole numbers; step: from 0.
-    documents, weights: as for ``loss_and_grads``.
+    documents, weights, frozen: as for ``loss_and_grads``.
     In float16 states["loss_scale"] keeps the dynamic loss scale, which a skipped step halves.
     With ``ema`` set, states["ema"] is the moving average of the weights, beginning at those of the first step.
     Returns {"loss": nats per token before the step, "lr", "grad_norm": before clipping, "skipped"}, new params, new
@@ -108,7 +115,7 @@ def train_step(params, states, inputs, targets, model_config, train_config, step
     scale = loss_scale(states, train_config)["scale"]
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is seen in ``apply_gradients``
         loss, grads = loss_and_grads(
-            params, inputs, targets, model_config, train_config, step, documents, scale, weights
+            params, inputs, targets, model_config, train_config, step, documents, scale, weights, frozen
         )
     return apply_gradients(params, states, loss, grads, train_config, step)
 

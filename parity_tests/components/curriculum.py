@@ -115,4 +115,35 @@ ORDER = Component(
     ),
 )
 
-COMPONENTS = (COMPETENCE, SOURCE_DRAWS, ORDER)
+def draw_conversations(source):
+    sizes = [source.integer(1, 30) for _ in range(source.integer(1, 3))]
+    strategy = source.choice(*STRATEGIES)
+    source.event(strategy)
+    source.event("several sources", len(sizes) > 1)
+    arrays = {"difficulty": source.rng.integers(0, 9, sum(sizes)).astype(np.float64)}
+    static = {"strategy": strategy, "position": source.choice(0, 77, 5000), "count": source.integer(1, 30), "sizes": sizes}
+    static |= {"share": source.choice(0.2, 1.0), "temperature": source.choice(1.0, 3.0), "seed": source.integer(0, 9)}
+    return source.case(arrays, **static)
+
+
+CONVERSATIONS = Component(
+    name="conversations",
+    numpy=numpy_curriculum.conversations,
+    torch=torch_curriculum.conversations,
+    draw=draw_conversations,
+    exact=True,
+    dtypes=("float64",),
+    fixed=("difficulty",),
+    events=(*STRATEGIES, "several sources"),
+    compiles=False,
+    weight=2,
+    bugs=(
+        Bug("difficulty of the first source for all", "numpy", "difficulty[first : first + sizes[number]]", "difficulty[: sizes[number]]", dtype="float64"),
+        Bug("all of the first source", "numpy", "first + order(", "order(", dtype="float64", needs=("several sources",)),
+        Bug("draws of the whole mixture", "numpy", "draw[here]", "(position + np.arange(count))[here]", dtype="float64", needs=("several sources",)),
+        Bug("sources shuffled alike", "torch", "share, seed, number)", "share, seed, 0)", dtype="float64", needs=("several sources",)),
+        Bug("temperature forgotten", "torch", "sizes, temperature, seed)", "sizes, 1.0, seed)", dtype="float64", needs=("several sources",)),
+    ),
+)
+
+COMPONENTS = (COMPETENCE, SOURCE_DRAWS, ORDER, CONVERSATIONS)

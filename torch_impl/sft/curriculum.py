@@ -72,6 +72,22 @@ def order(strategy, draws, difficulty, share, seed, source=0):
     return found
 
 
+def conversations(strategy, position, count, sizes, difficulty, share, temperature, seed):
+    """The conversations of ``count`` draws, their places where the sources' lie one after the other.
+
+    ``source_draws`` says which source, ``order`` which of its ``sizes[k]`` conversations. Shapes: difficulty (C,) ->
+    (count,) int64.
+    """
+    source, draw = source_draws(position, count, sizes, temperature, seed)
+    chosen, first, difficulty = torch.empty_like(draw), 0, torch.as_tensor(difficulty)
+    for number, size in enumerate(sizes):
+        here = source == number
+        if here.any():
+            chosen[here] = first + order(strategy, draw[here], difficulty[first : first + size], share, seed, number)
+        first += size
+    return chosen
+
+
 def _quotas(sizes, temperature):
     """Draws a block for each source: 1 and its share of the others. Shapes: -> (K,) int64, whose sum is BLOCK."""
     if not temperature > 0 or len(sizes) > BLOCK:

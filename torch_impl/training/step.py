@@ -13,6 +13,7 @@ from torch_impl.data.batches import IGNORED
 from torch_impl.device import choose_dtype
 from torch_impl.model.float8 import float8_params, require_float8
 from torch_impl.model.transformer import dropout_masks, transformer
+from torch_impl.sft.lora import adapt
 from torch_impl.training.clipping import clip_by_global_norm_
 from torch_impl.training.ema import ema_
 from torch_impl.training.loss_scaling import update_scale
@@ -35,12 +36,14 @@ def loss_and_grads(
     forward=transformer,
     scale=1.0,
     weights=None,
+    frozen=None,
 ):
     """The mean loss of a batch and its gradient.
 
     Shapes: params name -> (...), inputs and targets (B, T) integers on the device of params. Returns (loss (), a tensor
     in nats per token; name -> gradient, in shape and format of the parameter). Dropout masks follow from the step.
     documents (B, T): texts that share a row, see ``transformer``. weights (B, T): of the targets, see ``cross_entropy``.
+    frozen: (weights, LoRA) where params are trained beside weights that stay as they are, see ``sft/lora.py``.
     ``forward``: ``transformer`` or ``torch.compile(transformer)``. ``scale``: the loss is multiplied by it before the
     backward pass and the gradients divided after, which float16 needs.
 
@@ -53,6 +56,8 @@ def loss_and_grads(
     dtype = compute_dtype(params, model_config, train_config)
     leaves = {name: param.detach().to(dtype).requires_grad_() for name, param in params.items()}
     computing = leaves
+    if frozen:
+        frozen, lora = {name: value.to(dtype) for name, value in frozen[0].items()}, frozen[1]
     if train_config.float8:
         require_float8(inputs.device, params)
         computing = float8_params(leaves)
@@ -62,6 +67,8 @@ def loss_and_grads(
         rows = slice(first, first + size)
         keep = dropout_masks(model_config, size, inputs.shape[1], train_config.seed, step, first, inputs.device)
         own, shares = (None if tensor is None else tensor[rows] for tensor in (documents, weights))
+        if frozen:  # a graph of its own for each backward pass
+            computing = adapt(frozen, leaves, model_config, lora)
         loss = loss_share(
             inputs[rows], targets[rows], computing, model_config, train_config, keep, own, denominator, forward, shares
         )
@@ -116,6 +123,7 @@ def train_step(
     forward=transformer,
     parallel=None,
     weights=None,
+    frozen=None,
 ):
     """One optimiser step on a batch, in place.
 
@@ -134,7 +142,7 @@ def train_step(
         loss, grads = parallel.loss_and_grads(inputs, targets, step, documents, scale, weights)
     else:
         loss, grads = loss_and_grads(
-            params, inputs, targets, model_config, train_config, step, documents, forward, scale, weights
+            params, inputs, targets, model_config, train_config, step, documents, forward, scale, weights, frozen
         )
     return apply_gradients(params, states, loss, grads, train_config, step, dtype, parallel)
 
@@ -171,7 +179,7 @@ def loss_scale(states, train_config, dtype=None):
 
 def compute_dtype(params, model_config, train_config):
     """The format in which a step computes: as the config says; "auto" leaves float64 weights in float64."""
-    weight = params["token_embedding.weight"]
+    weight = next(iter(params.values()))
     if train_config.dtype == "auto" and weight.dtype != torch.float32:
         return weight.dtype
     return choose_dtype(train_config.dtype, weight.device, model_config)
