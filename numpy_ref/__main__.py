@@ -9,7 +9,7 @@ from numpy_ref.inference.generate import generate
 from numpy_ref.inference.speculative import speculative_generate
 from numpy_ref.model.quantization import quantize_params
 from numpy_ref.processes import alone
-from numpy_ref.tokenizers import bpe
+from numpy_ref.tokenizers import boundless, bpe, unigram, wordpiece
 from numpy_ref.tokenizers.byte import Decoder, encode
 from numpy_ref.training.checkpoint import load, save
 from numpy_ref.training.evaluate import evaluate
@@ -31,8 +31,12 @@ WING = cli.Wing(
     quantize_params=quantize_params,
     encode=encode,
     decoder=Decoder,
-    bpe=bpe.BPE,
-    train_bpe=bpe.train,
+    tokenizers={
+        "bpe": bpe.BPE, "unigram": unigram.Unigram, "wordpiece": wordpiece.WordPiece, "boundless": boundless.BoundlessBPE,
+    },
+    train_tokenizer={
+        "bpe": bpe.train, "unigram": unigram.train, "wordpiece": wordpiece.train, "boundless": boundless.train,
+    },
 )
 
 

@@ -42,10 +42,10 @@ class Wing:
     quantize_params: Callable  # model/quantization.py
     encode: Callable  # tokenizers/byte.py
     decoder: Callable  # tokenizers/byte.py: Decoder
-    bpe: Callable  # tokenizers/bpe.py: BPE
-    train_bpe: Callable  # tokenizers/bpe.py: train
+    tokenizers: dict  # kind -> its class: BPE, Unigram, WordPiece, BoundlessBPE of tokenizers/
+    train_tokenizer: dict  # kind -> train of tokenizers/bpe.py, ...
     encode_all: Callable | None = None  # encodes an iterable of texts, where that is not one after the other
-    vocabulary: Any = None  # of a BPE tokenizer, whose methods are then in encode, encode_all and decoder
+    vocabulary: Any = None  # of a tokenizer of one of these kinds, whose methods are then in encode, encode_all and decoder
 
 
 def main(wing, argv=None):
@@ -193,7 +193,7 @@ def build_parser(wing):
     quantize.add_argument("--group", type=int, metavar="N", help="4 bits: inputs that share a scale (32)")
     quantize.add_argument("--out", required=True, metavar="DIR", help="folder of the copy")
 
-    tokenizer = chooser.add_parser("tokenizer", help="train, convert or look at a byte pair tokenizer")
+    tokenizer = chooser.add_parser("tokenizer", help="train, use, convert or look at a tokenizer")
     actions = tokenizer.add_subparsers(dest="command", required=True, metavar="ACTION")
 
     def action(name, help, run):

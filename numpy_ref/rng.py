@@ -18,6 +18,7 @@ STREAM_INIT = 1 << 32  # + number of the parameter
 STREAM_ORDER = 2 << 32  # + epoch
 STREAM_DROPOUT = 3 << 32  # + step and place in the model
 STREAM_SAMPLE = 4 << 32  # + row of the batch
+STREAM_SEGMENTS = 32 << 32  # + 0: where a text is cut into tokens
 
 _WORD = 0xFFFFFFFF
 _ROUNDS = 10

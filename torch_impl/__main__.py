@@ -6,7 +6,7 @@ from torch_impl.inference.attention_maps import attention_maps
 from torch_impl.inference.generate import generate
 from torch_impl.inference.speculative import speculative_generate
 from torch_impl.model.quantization import quantize_params
-from torch_impl.tokenizers import bpe
+from torch_impl.tokenizers import boundless, bpe, unigram, wordpiece
 from torch_impl.tokenizers.byte import Decoder, encode
 from torch_impl.training.checkpoint import load, save
 from torch_impl.training.distributed import leave, several
@@ -29,8 +29,12 @@ WING = cli.Wing(
     quantize_params=quantize_params,
     encode=encode,
     decoder=Decoder,
-    bpe=bpe.BPE,
-    train_bpe=bpe.train,
+    tokenizers={
+        "bpe": bpe.BPE, "unigram": unigram.Unigram, "wordpiece": wordpiece.WordPiece, "boundless": boundless.BoundlessBPE,
+    },
+    train_tokenizer={
+        "bpe": bpe.train, "unigram": unigram.train, "wordpiece": wordpiece.train, "boundless": boundless.train,
+    },
 )
 
 

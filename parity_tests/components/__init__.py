@@ -7,6 +7,7 @@ from parity_tests.components import (
     attention_maps,
     batches,
     block,
+    boundless,
     bpe,
     byte,
     cached,
@@ -33,11 +34,14 @@ from parity_tests.components import (
     rng,
     sampling,
     schedules,
+    segmentation,
     sliding_window,
     softmax,
     speculative,
     step,
     transformer,
+    unigram,
+    wordpiece,
 )
 
 COMPONENTS = (
@@ -45,6 +49,10 @@ COMPONENTS = (
     *precision.COMPONENTS,
     *byte.COMPONENTS,
     *bpe.COMPONENTS,
+    *segmentation.COMPONENTS,
+    *unigram.COMPONENTS,
+    *wordpiece.COMPONENTS,
+    *boundless.COMPONENTS,
     *batches.COMPONENTS,
     *embedding.COMPONENTS,
     *positions.COMPONENTS,
