@@ -38,6 +38,8 @@ PARTS = {
     "tokenizers.unigram": "10",
     "tokenizers.wordpiece": "10",
     "tokenizers.boundless": "10",
+    "tokenizers.patches": "10",
+    "model.hash_ngrams": "10",
     "model.masks": "3",
     "model.kv_cache": "3",
     "model.quantization": "3",
