@@ -1,6 +1,7 @@
 """Writing with a model, turn by turn: at a terminal or through a pipe.
 
 A base model knows no roles: it goes on with what it reads, which is the system text, the turns so far and the new line.
+A fine-tuned one is asked in its chat format (`data/chat_format.py`), and its answer ends where it says so.
 """
 
 import contextlib
@@ -23,9 +24,10 @@ HELP = """/reset           forget the conversation
 def chat(wing, options):
     """Answer line by line until the input ends. Only answers go to stdout."""
     run = opened(wing, options)
-    talk = Conversation(wing, run.model_config, getattr(options, "system", ""), SampleConfig(**given(options, SampleConfig)))
+    kind = Turns if wing.chat else Conversation
+    talk = kind(wing, run.model_config, getattr(options, "system", ""), SampleConfig(**given(options, SampleConfig)))
     if sys.stdin.isatty():
-        say("The model goes on with what you type. /help lists commands; Ctrl-C stops an answer, Ctrl-D leaves.")
+        say(f"The model {'answers' if wing.chat else 'goes on with'} what you type. /help lists commands; Ctrl-C stops an answer, Ctrl-D leaves.")
     for line in typed():
         if line.startswith("/"):
             if line.strip() == "/quit":
@@ -50,12 +52,14 @@ def answer(wing, run, talk, line):
         return
     writer = Stream(wing)
     with contextlib.suppress(KeyboardInterrupt):
-        wing.generate(run.params, run.model_config, [tokens], talk.draws(), on_token=writer.push)
-    talk.turns.append(line + writer.finish() + "\n")
+        wing.generate(run.params, run.model_config, [tokens], talk.draws(), stop=talk.stop, on_token=writer.push)
+    talk.heard(line, writer.finish())
 
 
 class Conversation:
     """The system text, the turns so far and how answers are sampled."""
+
+    stop = ()  # ids that end an answer
 
     def __init__(self, wing, config, system, sample):
         self.wing, self.config, self.sample = wing, config, sample
@@ -73,15 +77,23 @@ class Conversation:
         fixed = len(self.encoded(self.system)) + len(self.encoded(line))
         while self.turns and fixed + len(self.encoded("".join(self.turns))) > room:
             self.turns.pop(0)
-            if not self.warned:
-                say(f"(the context holds {self.config.context} tokens: the oldest turns are forgotten)")
-                self.warned = True
+            self.forgets()
         tokens = prompt_tokens(self.wing, self.system + "".join(self.turns) + line)
         if len(tokens) > self.config.context:
             raise UserError(
                 f"{len(tokens)} tokens do not fit the context of {self.config.context}; write less at a time"
             )
         return tokens
+
+    def forgets(self):
+        """Say once that turns are dropped."""
+        if not self.warned:
+            say(f"(the context holds {self.config.context} tokens: the oldest turns are forgotten)")
+            self.warned = True
+
+    def heard(self, line, said):
+        """Take note of a line and what was said to it."""
+        self.turns.append(line + said + "\n")
 
     def draws(self):
         """Options of the next answer: the same words twice may get two answers."""
@@ -108,6 +120,41 @@ class Conversation:
 
     def encoded(self, words):
         return self.wing.encode(words) if words else []
+
+
+class Turns(Conversation):
+    """The same in the chat format of a fine-tuned model: ``turns`` are pairs of messages."""
+
+    def __init__(self, wing, config, system, sample):
+        self.first = [{"role": "system", "content": system}] if system else []
+        self.stop = (wing.chat.end,)
+        super().__init__(wing, config, system, sample)
+
+    def prompt(self, line):
+        """The ids of the conversation up to where the assistant speaks; the oldest turns go where they are too many."""
+        asked = [{"role": "user", "content": line}]
+        room = max(1, self.config.context // 2)
+        while True:
+            talk = self.first + [message for turn in self.turns for message in turn] + asked
+            tokens = self.wing.chat.prompt(talk, self.wing.encode)
+            if len(tokens) <= room or not self.turns:
+                break
+            self.turns.pop(0)
+            self.forgets()
+        self.left = self.config.context - len(tokens)
+        if self.left < 1 and not self.config.endless:
+            raise UserError(f"{len(tokens)} tokens leave no room in the context of {self.config.context}; write less at a time")
+        return tokens
+
+    def draws(self):
+        """Options of the next answer, which ends with the context: beyond it a text would lose its roles."""
+        options = super().draws()
+        return options if self.config.endless else dataclasses.replace(options, tokens=min(options.tokens, self.left))
+
+    def heard(self, line, said):
+        """Take note of a line and its answer; one of nothing is none."""
+        if said:
+            self.turns.append([{"role": "user", "content": line}, {"role": "assistant", "content": said}])
 
 
 def typed():

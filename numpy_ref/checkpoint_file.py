@@ -7,6 +7,7 @@
     model/<parameter>.codes       ... and .scales, .zeros: a quantised weight (`model/quantization.py`) instead
     optimizer/<parameter>/<field> what the optimiser remembers about a parameter (m, v, step or momentum)
     ema/<parameter>               the moving average of the weights, where the run keeps one (``states["ema"]``)
+    frozen/<parameter>            the weights that stay as they are, where what is trained are adapters (``sft/adapters.py``)
 
 The order of the data, dropout and sampling are functions of seed and position (``rng.py``), so the random state of a
 run is its seed and the numbers in the header.
@@ -17,7 +18,7 @@ import hashlib
 import json
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from numpy_ref import archive, shard_files
 from numpy_ref.config import ModelConfig, TrainConfig, from_json, parameter_shapes
 from numpy_ref.errors import RunWarning, UserError
 from numpy_ref.files import replace
+from numpy_ref.sft import adapters
 
 DEFINITION = "a file format: arrays pass through it unchanged"
 
@@ -43,7 +45,8 @@ class Run:
     ``step`` counts finished optimiser steps, ``position`` the sequences drawn from the data, ``tokens`` the tokens
     trained on, ``seconds`` the time spent. A float16 run keeps its loss scale as ``states["loss_scale"]``, a run with
     moving averages keeps them as ``states["ema"]``. ``best`` is None or {"step", "val_loss"} of the evaluation with the
-    lowest held-out loss so far.
+    lowest held-out loss so far. ``frozen`` is None, or (weights, LoRA): ``params`` are then trained beside the weights.
+    ``extra``: further numbers and words that the run has to remember, for JSON.
     """
 
     model_config: ModelConfig
@@ -56,6 +59,8 @@ class Run:
     seconds: float = 0.0
     wing: str = "numpy"
     best: dict | None = None
+    frozen: tuple | None = None
+    extra: dict = field(default_factory=dict)
 
     def advance(self, batch, tokens):
         """Count one finished step over ``batch`` sequences with ``tokens`` tokens in all."""
@@ -84,8 +89,12 @@ def pack(run, to_numpy):
     for name in run.params:
         arrays |= {f"optimizer/{name}/{field}": to_numpy(value) for field, value in run.states[name].items()}
     arrays |= {f"ema/{name}": to_numpy(value) for name, value in run.states.get("ema", {}).items()}
+    weights, lora = run.frozen or ({}, None)
+    arrays |= {f"frozen/{name}": to_numpy(value) for name, value in weights.items()}
     header = {"model": dataclasses.asdict(run.model_config), "train": dataclasses.asdict(run.train_config)}
     header |= {"loss_scale": run.states.get("loss_scale"), "quantization": quantization, "best": run.best}
+    header |= {"lora": adapters.to_header(lora)} if lora else {}
+    header["extra"] = run.extra
     return arrays, header | {name: getattr(run, name) for name in COUNTS}
 
 
@@ -96,7 +105,8 @@ def unpack(arrays, header, from_numpy, quantized=None):
     weights; raises UserError for a checkpoint that has some when it is None.
     """
     model, train = configs(header)
-    names = parameter_shapes(model)
+    lora = _lora(header)
+    names = adapters.trained_shapes(model, lora) if lora else parameter_shapes(model)
 
     def parameter(name):
         if f"model/{name}" in arrays:
@@ -118,7 +128,26 @@ def unpack(arrays, header, from_numpy, quantized=None):
         states["ema"] = average
     if header["loss_scale"]:
         states["loss_scale"] = dict(header["loss_scale"])
-    return Run(model, train, params, states, **{name: header[name] for name in COUNTS}, best=header.get("best"))
+    weights = {name: from_numpy(arrays[f"frozen/{name}"]) for name in parameter_shapes(model)} if lora else None
+    frozen = (weights, lora) if lora else None
+    counts = {name: header[name] for name in COUNTS}
+    return Run(model, train, params, states, **counts, best=header.get("best"), frozen=frozen, extra=header.get("extra") or {})
+
+
+def _lora(header):
+    """The LoRA of a run that trains adapters, or None."""
+    return adapters.from_header(header["lora"]) if header.get("lora") else None
+
+
+def averaged(run, path):
+    """The Run loaded from ``path`` with the moving average of its weights as its weights. Raises UserError without one."""
+    average = run.states.get("ema", {})
+    if set(average) != set(run.params):
+        raise UserError(
+            f"the checkpoint at {path} holds no moving average of the weights; "
+            "leave --ema out, or train with one: train --ema 0.99"
+        )
+    return dataclasses.replace(run, params=average)
 
 
 def configs(header):
@@ -251,19 +280,25 @@ def _read(path):
     try:
         if is_sharded(path):
             members, header = shard_files.read(path)
-            _check(path, members, header)
-            return members, header
-        members, header = archive.read(path)
+        else:
+            members, header = unsealed(path)
+    except archive.DAMAGE as error:
+        raise UserError(_diagnosis(path, error)) from None
+    _check(path, members, header)
+    return members, header
+
+
+def unsealed(path):
+    """(arrays, header) of a file that ``write`` wrote. Raises UserError for one that is damaged, or was altered."""
+    try:
+        members, header = archive.read(Path(path))
         given = header.pop("sha256")
-    except UserError:
-        raise
     except archive.DAMAGE as error:
         raise UserError(_diagnosis(path, error)) from None
     if header.get("format") != FORMAT:
         raise UserError(f"{path} has checkpoint format {header.get('format')!r}; this version reads format {FORMAT}")
     if given != _checksum(members, header):
         raise UserError(f"{path} was altered: its checksum differs; take another copy or train again")
-    _check(path, members, header)
     return members, header
 
 
@@ -301,12 +336,19 @@ def _check(path, arrays, header):
         fine = fine and isinstance(header["loss_scale"], dict | None) and isinstance(header["wing"], str)
         best = header.get("best")
         fine = fine and (best is None or type(best["step"]) is int and math.isfinite(best["val_loss"]))
+        fine = fine and isinstance(header.get("extra"), dict | None)
         fine = fine and model.layers <= len(arrays)  # or the list of parameters could be longer than the memory
     except (KeyError, TypeError, AttributeError, OverflowError):
         fine = False
     if not fine:
         raise UserError(f"{path} is not a checkpoint: its header lacks a setting; give a run folder or its {NAME}")
     shapes = parameter_shapes(model)
+    if _lora(header):
+        weights = {f"frozen/{name}": shape for name, shape in shapes.items()}
+        if any(name not in arrays or arrays[name].shape != shape for name, shape in weights.items()):
+            raise UserError(f"{path} is of another config: its frozen weights do not fit the model that its header describes")
+        arrays = {name: value for name, value in arrays.items() if name not in weights}
+        shapes = adapters.trained_shapes(model, _lora(header))
     arrays = _unquantized(arrays, header, shapes, path)
     wrong = [name for name in shapes if f"model/{name}" not in arrays]
     for key, value in arrays.items():

@@ -19,6 +19,10 @@ from numpy_ref.chat import chat as chat_command
 from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig
 from numpy_ref.errors import RunWarning, UserError
 from numpy_ref.presets import PRESETS
+from numpy_ref.reward import commands as reward_commands
+from numpy_ref.reward import settings as reward_settings
+from numpy_ref.sft import commands as sft_commands
+from numpy_ref.sft.settings import TRAINING, SFTConfig
 
 DEFINITION = "text in, text out: the wings compute"
 
@@ -45,6 +49,21 @@ class Wing:
     tokenizers: dict  # kind -> its class: BPE, Unigram, WordPiece, BoundlessBPE of tokenizers/
     train_tokenizer: dict  # kind -> train of tokenizers/bpe.py, ...
     encode_all: Callable | None = None  # encodes an iterable of texts, where that is not one after the other
+    fine_tune: Callable | None = None  # sft/loop.py
+    model_weights: Callable | None = None  # sft/loop.py
+    conversation_losses: Callable | None = None  # sft/evaluate.py
+    merge: Callable | None = None  # sft/lora.py
+    widen_vocabulary: Callable | None = None  # model/widen.py
+    to_numpy: Callable | None = None  # an array of the wing as NumPy's, and back
+    from_numpy: Callable | None = None
+    train_reward: Callable | None = None  # reward/loop.py
+    train_dpo: Callable | None = None  # dpo/loop.py
+    judge_texts: Callable | None = None  # reward/evaluation.py: judge
+    calibration: Callable | None = None  # reward/evaluation.py
+    accuracy_by: Callable | None = None  # reward/evaluation.py
+    best_of_n: Callable | None = None  # reward/evaluation.py
+    ensemble: Callable | None = None  # reward/model.py
+    chat: Any = None  # the ChatFormat of a model that knows one, whose control ids the decoder then shows
     vocabulary: Any = None  # of a tokenizer of one of these kinds, whose methods are then in encode, encode_all and decoder
 
 
@@ -193,6 +212,12 @@ def build_parser(wing):
     quantize.add_argument("--group", type=int, metavar="N", help="4 bits: inputs that share a scale (32)")
     quantize.add_argument("--out", required=True, metavar="DIR", help="folder of the copy")
 
+    for reader in (generate, evaluate, chat, attention, quantize, add_fine_tuning(command)):
+        average = "take the moving average of the weights, which `train --ema X` keeps"
+        reader.add_argument("--ema", action="store_true", help=average)
+
+    add_rewards(command)
+
     tokenizer = chooser.add_parser("tokenizer", help="train, use, convert or look at a tokenizer")
     actions = tokenizer.add_subparsers(dest="command", required=True, metavar="ACTION")
 
@@ -206,11 +231,81 @@ def build_parser(wing):
     return parser, subparsers
 
 
+def add_fine_tuning(command):
+    """The commands of `sft/commands.py`; returns the parser of the one that reads a model, ``answers``."""
+    sft = command("sft", "fine-tune a model on conversations, or go on with such a run (--resume)", sft_commands.sft)
+    sft.add_argument("--checkpoint", metavar="DIR", help="the model to begin with: run folder or .npz file")
+    sft.add_argument("--data", action="append", metavar="SOURCE", help="JSONL file of conversations, or a task such as sort-6; may be repeated")
+    sft.add_argument("--held-out", metavar="SOURCE", help="conversations to be judged by (a tenth of --data's prompts)")
+    sft.add_argument("--examples", type=int, metavar="N", help="conversations of a task (1000)")
+    sft.add_argument("--held-out-examples", type=int, metavar="N", help="held-out conversations of a task (200)")
+    sft.add_argument("--judge", type=int, metavar="N", help="held-out prompts that are answered at the end (200; 0: none)")
+    sft.add_argument("--out", required=True, help="run folder: config, log, order, checkpoint, answers, pictures")
+    sft.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    sft.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop and save before they are over")
+    add_fields(sft.add_argument_group("fine-tuning"), SFTConfig, SFTConfig())
+    add_fields(sft.add_argument_group("training"), TrainConfig, TRAINING)
+
+    answers = command("answers", "answer prompts and judge the answers against gold ones", sft_commands.answers)
+    add_checkpoint(answers)
+    add_dtype(answers)
+    answers.add_argument("--data", required=True, action="append", metavar="SOURCE", help="JSONL file of conversations, or a task")
+    answers.add_argument("--side", choices=("train", "held_out"), help="which prompts of a task (held_out)")
+    answers.add_argument("--limit", type=int, metavar="N", help="prompts at most (200)")
+    answers.add_argument("--samples", type=int, metavar="K", help="sampled answers to each prompt, for pass@k (0)")
+    answers.add_argument("--out", metavar="FILE.jsonl", help="a row for each prompt")
+    answers.add_argument("--json", action="store_true", help="print the metrics as one JSON object")
+    add_fields(answers, SampleConfig, SampleConfig())
+
+    adapt = command("adapt", "merge adapters that `sft --lora-rank` has written into their model", sft_commands.adapt)
+    add_checkpoint(adapt)
+    adapt.add_argument("--adapters", required=True, metavar="FILE", help="adapters.npz of the run")
+    adapt.add_argument("--out", required=True, metavar="DIR", help="folder of the merged model")
+    return answers
+
+
+def add_rewards(command):
+    """The commands of `reward/commands.py`."""
+    kinds = {
+        "reward": ("train a reward model on comparisons of answers", reward_commands.reward, reward_settings.RewardConfig),
+        "dpo": ("train a model on comparisons, without a reward model", reward_commands.dpo, reward_settings.DPOConfig),
+    }
+    for name, (help, run, kind) in kinds.items():
+        add_preferences(command(name, help + ", or go on with such a run (--resume)", run), kind)
+    judge = command("judge", "measure reward models: pairs in the right order, calibration, the best of n answers", reward_commands.judge)
+    add_checkpoint(judge)
+    judge.add_argument("--member", action="append", metavar="DIR", help="another reward model, for an ensemble; may be repeated")
+    judge.add_argument("--rule", choices=reward_settings.RULES, help="how several rewards become one (mean)")
+    judge.add_argument("--k", type=float, metavar="X", help="lower: how many deviations between the models (1)")
+    judge.add_argument("--data", required=True, metavar="SOURCE", help="JSONL file of comparisons, or a task such as sort-6")
+    judge.add_argument("--pairs", type=int, metavar="N", help="held-out comparisons of a task (400)")
+    judge.add_argument("--policy", metavar="DIR", help="a model whose answers to the task's prompts the best is chosen of")
+    judge.add_argument("--prompts", type=int, metavar="N", help="with --policy: held-out prompts (100)")
+    judge.add_argument("--samples", type=int, metavar="N", help="with --policy: answers to each (64)")
+    judge.add_argument("--seed", type=int, metavar="N", help="with --policy: seed of prompts and answers (0)")
+    judge.add_argument("--out", metavar="DIR", help="folder for the report and its pictures")
+    judge.add_argument("--json", action="store_true", help="print one JSON object")
+
+
 def add_checkpoint(parser):
     """Options of every command that reads a checkpoint."""
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="run folder or .npz file")
     device = next(field for field in fields(TrainConfig) if field.name == "device")
     parser.add_argument("--device", choices=device.metadata["choices"], help=device.metadata["help"])
+
+
+def add_preferences(parser, kind):
+    """Options of a command that trains on comparisons; ``kind``: the dataclass of its objective."""
+    parser.add_argument("--checkpoint", metavar="DIR", help="the language model to begin with: run folder or .npz file")
+    parser.add_argument("--data", metavar="SOURCE", help="JSONL file of comparisons, or a task such as sort-6, which makes them")
+    parser.add_argument("--held-out", metavar="SOURCE", help="comparisons to be judged by (a tenth of --data's prompts)")
+    parser.add_argument("--pairs", type=int, metavar="N", help="comparisons of a task (2000)")
+    parser.add_argument("--held-out-pairs", type=int, metavar="N", help="held-out comparisons of a task (400)")
+    parser.add_argument("--out", required=True, help="run folder: config, comparisons, log, checkpoint, pictures")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop and save before they are over")
+    add_fields(parser.add_argument_group("objective"), kind, kind())
+    add_fields(parser.add_argument_group("training"), TrainConfig, reward_settings.TRAINING[kind.__name__])
 
 
 def add_dtype(parser):

@@ -141,6 +141,8 @@ def fresh(out, options, vocabulary=None):
         model, settings = preset(getattr(options, "preset", "showcase"))
     sized = {"vocab_size": len(vocabulary)} if vocabulary else {}
     model = dataclasses.replace(model, **sized | given(options, ModelConfig))
+    if model.output != "tokens":
+        raise UserError("--output reward is not for `train`: a reward model learns from comparisons, by the command `reward`")
     if vocabulary and model.vocab_size < len(vocabulary):
         raise UserError(f"vocab_size={model.vocab_size} is too small: the tokenizer has {len(vocabulary)} tokens")
     if model.vocab_size < 256:
@@ -189,7 +191,7 @@ def picture(out):
 
 
 def opened(wing, options):
-    """The Run of --checkpoint on --device."""
+    """The Run of --checkpoint on --device; with --ema its weights are their moving average."""
     device, dtype = wing.choose_device(getattr(options, "device", "auto")), None
     if hasattr(options, "dtype"):
         model, _ = checkpoint_file.configs(checkpoint_file.read(options.checkpoint)[1])
@@ -197,8 +199,13 @@ def opened(wing, options):
         if options.dtype not in ("auto", dtype):
             raise UserError(f"{wing.name} trains in {options.dtype}, but reads models in {dtype}; take --dtype {dtype}")
     run = wing.load(options.checkpoint, dtype=dtype, device=device)
+    if run.model_config.output != "tokens":
+        raise UserError(f"{options.checkpoint} is a reward model, which writes no text; give a model that `train` or `sft` made")
+    if hasattr(options, "ema"):
+        run = checkpoint_file.averaged(run, options.checkpoint)
     number = parameter_count(run.model_config)
-    say(f"{options.checkpoint}: {number:,} parameters, {run.step} steps, trained by {run.wing}")
+    average = ", moving average of its weights" if hasattr(options, "ema") else ""
+    say(f"{options.checkpoint}: {number:,} parameters, {run.step} steps, trained by {run.wing}{average}")
     return run
 
 

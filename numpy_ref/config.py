@@ -22,6 +22,7 @@ NORM_POSITIONS = ("pre", "post")
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear", "inverse_sqrt", "wsd")
 PARALLEL = ("auto", "ddp", "fsdp")
+OUTPUTS = ("tokens", "reward", "value", "critic")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -37,6 +38,7 @@ CHOICES = {
     "rope_scaling": ROPE_SCALINGS,
     "norm": NORMS,
     "norm_position": NORM_POSITIONS,
+    "output": OUTPUTS,
 }
 
 
@@ -80,6 +82,7 @@ class ModelConfig:
     embedding_scale: float = option(1.0, "factor on the token embedding (sqrt(width) in the paper)")
     dropout: float = option(0.0, "share of features dropped from the embedding and from each branch")
     init_std: float = option(0.02, "standard deviation of the initial weights")
+    output: str = option("tokens", "what it ends in: scores of the next token; a reward (the command reward); both, for PPO (value, or a critic apart)", OUTPUTS)
 
     def __post_init__(self):
         for name in ("vocab_size", "context", "layers", "width", "heads", "feed_forward"):
@@ -308,8 +311,15 @@ def parameter_shapes(config):
         linear(f"{block}.feed_forward.down", d, f, config.feed_forward_bias)
     if config.norm_position == "pre":  # post-norm blocks already end in a norm
         norm("final_norm")
-    if not config.tie_embeddings:
+    if config.output == "reward":
+        linear("reward", 1, d, True)
+    elif not config.tie_embeddings:
         shapes["output.weight"] = (config.vocab_size, d)
+    if config.output == "value":
+        linear("value", 1, d, True)
+    if config.output == "critic":  # a second model, of the shape of a reward model
+        critic = parameter_shapes(dataclasses.replace(config, output="reward"))
+        shapes |= {f"critic.{name}": shape for name, shape in critic.items()}
     return shapes
 
 

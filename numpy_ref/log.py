@@ -53,8 +53,8 @@ class Log:
 
     Fields: step, tokens (trained on so far), time (seconds since the run began, without the pauses between sessions),
     loss (nats per token, before the step's update), lr, grad_norm (before clipping), tokens_per_second, and where it
-    was evaluated val_loss (nats per token, after the update). A step that went wrong has "skipped": true; numbers that
-    are not finite are null.
+    was evaluated val_loss (nats per token, after the update), and whatever other numbers the step reports under names of
+    its own. A step that went wrong has "skipped": true; numbers that are not finite are null.
 
     ``run`` (see ``checkpoint_file.Run``) says where the run stands: rows after its step, left by steps that were never
     saved, are dropped. ``report`` receives the latest row at every flush (see ``progress.Progress``).
@@ -97,7 +97,8 @@ class Log:
         return perf_counter() - self.mark > WAIT
 
     def flush(self, evaluate=None):
-        """Write the waiting rows. ``evaluate()``, where given, is the held-out loss after the last of them.
+        """Write the waiting rows. ``evaluate()``, where given, is the held-out loss after the last of them, or a dict with
+        it as "loss", whose numbers are logged with "val_" before their names.
 
         Returns whether that loss is the best so far. Raises BadSteps at the ``bad_steps``-th step in a row that went
         wrong, after writing its row.
@@ -113,8 +114,10 @@ class Log:
                 break
         best = False
         if rows and evaluate and not failure:
-            val_loss = float(evaluate())
-            rows[-1]["val_loss"] = val_loss if math.isfinite(val_loss) else None
+            measured = evaluate()
+            measured = measured if isinstance(measured, dict) else {"loss": measured}
+            rows[-1] |= {f"val_{name}": _finite(value) for name, value in measured.items()}
+            val_loss = float(measured["loss"])
             best = self.run.judge(val_loss)
         self._append("".join(json.dumps(row) + "\n" for row in rows).encode())
         self._show(rows)
@@ -135,12 +138,12 @@ class Log:
         say(text) if say else warnings.warn(text, RunWarning, stacklevel=2)
 
     def _row(self, step, tokens, seconds, metrics):
-        loss, norm = float(metrics["loss"]), float(metrics["grad_norm"])
+        loss = float(metrics["loss"])
         row = {"step": step, "tokens": tokens, "time": round(seconds, 3), "loss": loss, "lr": float(metrics["lr"]),
-               "grad_norm": norm if math.isfinite(norm) else None}
+               "grad_norm": _finite(metrics["grad_norm"])}
         if not math.isfinite(loss) or bool(metrics.get("skipped", False)):
             row |= {"loss": loss if math.isfinite(loss) else None, "skipped": True}
-        return row
+        return row | {name: _finite(value) for name, value in metrics.items() if name not in row and name != "skipped"}
 
     def _append(self, content):
         """Write what waits and ``content``; what the disk refuses goes on waiting, and the first refusal is told."""
@@ -160,6 +163,12 @@ class Log:
             record = getattr(self.report, "record", None)
             for row in rows if record else ():
                 record(row)
+
+
+def _finite(value):
+    """The number, or None for one that JSON can't write."""
+    value = float(value)
+    return value if math.isfinite(value) else None
 
 
 def _failure(count, step):

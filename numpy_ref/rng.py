@@ -18,7 +18,14 @@ STREAM_INIT = 1 << 32  # + number of the parameter
 STREAM_ORDER = 2 << 32  # + epoch
 STREAM_DROPOUT = 3 << 32  # + step and place in the model
 STREAM_SAMPLE = 4 << 32  # + row of the batch
-STREAM_SEGMENTS = 32 << 32  # + 0: where a text is cut into tokens
+STREAM_WIDEN = 16 << 32  # + number of the matrix
+STREAM_REWARD = 17 << 32  # the head of a reward model
+STREAM_CURRICULUM = 18 << 32  # + number of the source
+STREAM_MIXTURE = 19 << 32  # + block of draws
+STREAM_ADAPTER = 20 << 32  # + number of what is trained
+STREAM_ROLLOUT = 32 << 32  # + number of the rollout
+STREAM_MINIBATCH = 33 << 32  # + number of the pass over a rollout
+STREAM_SEGMENTS = 64 << 32  # + 0: where a text is cut into tokens
 
 _WORD = 0xFFFFFFFF
 _ROUNDS = 10

@@ -13,6 +13,7 @@ from time import perf_counter
 import numpy as np
 
 from numpy_ref import checkpoint_file
+from numpy_ref.data import chat_format
 from numpy_ref.data.corpus import documents
 from numpy_ref.data.split import split
 from numpy_ref.data.token_files import prepare
@@ -33,10 +34,21 @@ BLOCK = 1 << 20  # characters of a file that are read at a time
 
 
 def speaking(wing, folder):
-    """The wing with the tokenizer that lies in a folder, or in the folder of a checkpoint file; bytes if none does."""
+    """The wing with the tokenizer that lies in a folder, or in the folder of a checkpoint file; bytes if none does.
+
+    And with the chat format of the folder's model, if it knows one.
+    """
     path = Path(folder)
     file = (path if path.is_dir() else path.parent) / tokenizer_file.JSON
-    return with_vocabulary(wing, tokenizer_file.read(file)) if file.is_file() else wing
+    wing = with_vocabulary(wing, tokenizer_file.read(file)) if file.is_file() else wing
+    chat = chat_format.read(path)
+    return with_chat(wing, chat) if chat else wing
+
+
+def with_chat(wing, chat):
+    """The wing, decoding control ids too."""
+    decoder = wing.decoder
+    return dataclasses.replace(wing, chat=chat, decoder=lambda: chat_format.Decoder(chat, decoder()))
 
 
 def with_vocabulary(wing, vocabulary):
@@ -61,9 +73,11 @@ def of_training(wing, options, out, resume):
 
 
 def keep(wing, out):
-    """Write the wing's tokenizer into a run folder, where every command finds it."""
+    """Write the wing's tokenizer and chat format into a run folder, where every command finds them."""
     if wing.vocabulary:
         tokenizer_file.write(wing.vocabulary, out)
+    if wing.chat:
+        chat_format.write(out, wing.chat)
 
 
 def check_same(wing, folder):

@@ -13,7 +13,7 @@ from parity_tests.harness.declaration import DTYPES
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- components -->\n", "<!-- end of components -->\n"
 HEADER = """| part | file (the same in `numpy_ref/` and `torch_impl/`) | components, each with its number of planted bugs, all caught | \
-proved equal in | lesson to come |
+proved equal in | lesson |
 |---|---|---|---|---|
 """
 # In which parts of the curriculum a file is read: the first one explains most of it.
@@ -30,6 +30,7 @@ PARTS = {
     "training.losses": "2, 4",
     "training.muon": "2, 4",
     "training.step": "2, 4",
+    "training.token_logprobs": "8, 9",
     "training.loss_scaling": "4",
     "training.ema": "4",
     "data.batches": "2, 4",
@@ -40,11 +41,20 @@ PARTS = {
     "tokenizers.boundless": "10",
     "tokenizers.patches": "10",
     "model.hash_ngrams": "10",
+    "patching": "10",
     "model.masks": "3",
     "model.kv_cache": "3",
     "model.quantization": "3",
     "inference.cached": "3",
+    "model.widen": "6",
+    "data.packing": "6",
+    "sft": "6",
     "inference.speculative": "3",
+    "reward": "7",
+    "dpo": "6, 7",
+    "rl": "8, 9",
+    "ppo": "8",
+    "grpo": "9",
     "model": "1",
     "tokenizers.byte": "2",
     "data": "2",
@@ -73,10 +83,12 @@ def table():
     files, rows = defaultdict(list), []
     for one in COMPONENTS:
         files[one.module].append(one)
+    lessons = {path.stem[:2].lstrip("0"): path.name for path in sorted((README.parent / "lessons").glob("[0-9][0-9]_*.ipynb"))}
     for module in sorted(files, key=lambda module: int(part(module).partition(",")[0])):
         file = module.replace(".", "/") + ".py"
         names = ", ".join(f"`{one.name}` {len(one.bugs)}" for one in files[module])
-        rows.append(f"| {part(module)} | [`{file}`](numpy_ref/{file}) | {names} | {status(files[module])} | {part(module)} |\n")
+        read = ", ".join(f"[{n}](lessons/{lessons[n]})" for n in part(module).split(", ") if n in lessons)
+        rows.append(f"| {part(module)} | [`{file}`](numpy_ref/{file}) | {names} | {status(files[module])} | {read} |\n")
     return HEADER + "".join(rows)
 
 

@@ -54,6 +54,8 @@ BAD = {
     "three bits": (["quantize", "--checkpoint", "RUN", "--bits", "3", "--out", "OUT"], "8 or 4"),
     "groups that do not divide": (["quantize", "--checkpoint", "RUN", "--bits", "4", "--group", "24", "--out", "OUT"], "divisor"),
     "copy over a run": (["quantize", "--checkpoint", "RUN", "--bits", "8", "--out", "RUN"], "another --out"),
+    "generate with no average": ([*GENERATE, *PROMPT, "--ema"], "no moving average"),
+    "evaluate no average": (["eval", "--checkpoint", "RUN", "--data", "samples", "--ema"], "train --ema"),
     "no such layer": (["attention", "--checkpoint", "RUN", *PROMPT, "--layer", "9", "--out", "OUT.png"], "from 0 to"),
     "no such head": (["attention", "--checkpoint", "RUN", *PROMPT, "--head", "-1", "--out", "OUT.png"], "from 0 to"),
     "no picture": (["attention", "--checkpoint", "RUN", *PROMPT, "--out", "OUT.txt"], ".png"),

@@ -34,6 +34,10 @@ ELSEWHERE = {
     "precision.stored_once": "test_precision.py",
     "model.quantization.Quantized": "test_quantization.py",
     "model.transformer.Transformer": "test_oracles.py",
+    "sft.evaluate.conversation_losses": "test_sft.py",
+    "sft.loop.fine_tune": "test_sft.py",
+    "sft.loop.model_weights": "test_sft.py",
+    "sft.lora.adapt": "test_lora.py",
     "training.checkpoint.load": "test_checkpoint.py",
     "training.checkpoint.save": "test_checkpoint.py",
     "training.checkpoint.snapshot": "test_saving.py",
@@ -49,14 +53,33 @@ ELSEWHERE = {
     "tokenizers.segmentation.drawn": "test_kinds.py",
     "training.muon.orthogonalise_": "test_distributed.py",
     "training.evaluate.evaluate": "test_properties.py",
+    "dpo.loop.evaluate_pairs": "test_reward.py",
+    "dpo.loop.train_dpo": "test_reward.py",
+    "dpo.step.dpo_loss_and_grads": "test_reward.py",
+    "dpo.step.dpo_step": "test_reward.py",
+    "dpo.step.pair_logprobs": "test_reward.py",
+    "dpo.step.pair_loss": "test_preference_losses.py",
+    "reward.evaluation.evaluate_comparisons": "test_reward.py",
+    "reward.evaluation.judge": "test_reward.py",
+    "reward.loop.train_reward": "test_reward.py",
+    "reward.step.comparison_metrics": "test_preference_losses.py",
+    "reward.step.comparison_scores": "test_reward.py",
+    "reward.step.preference_loss": "test_preference_losses.py",
+    "reward.step.reward_loss_and_grads": "test_reward.py",
+    "reward.step.reward_step": "test_reward.py",
+    "training.accumulation.accumulated": "test_reward.py",
+    "training.loop.resumed": "test_reward.py",
     "training.loop.train": "test_loop.py",
+    "training.step.apply_gradients": "test_step.py",
+    "training.step.loss_scale": "test_step.py",
+    "training.step.loss_denominator": "test_step.py",
     "training.step.loss_share": "test_distributed.py",
     "training.step.train_step": "test_properties.py",
 }
 # Nothing to compare: each wing has devices and formats of its own.
 NO_COUNTERPART = {
     "device.choose_device", "device.choose_dtype", "device.product_speed", "model.positions.config_frequencies",
-    "training.step.compute_dtype",
+    "dpo.loop.frozen_logprobs", "training.step.compute_dtype", "training.loop.device_name", "training.loop.master_dtype",
 }  # fmt: skip
 
 
@@ -245,7 +268,7 @@ def test_what_is_tested_elsewhere_is():
 
 def test_declarations_carry_the_stem_of_their_file():
     """Everything about a component is found by its name."""
-    stems = {path.rpartition(".")[2] for path in SHARED}
+    stems = {part for path in SHARED for part in path.split(".")}  # a file, or a folder of a few small ones
     for file in (TESTS / "components").glob("*.py"):
         if file.stem not in ("__init__", "sliding_window"):
             assert file.stem in stems, f"parity_tests/components/{file.name} has no file of that name in the wings"

@@ -4,6 +4,7 @@ Each holds for a right model whatever its weights are, and breaks for a known cl
 future, padding that is seen, heads cut along the wrong axis, a loss averaged twice.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -162,6 +163,32 @@ def test_a_model_that_knows_nothing_loses_log_v(wing):
     assert result["tokens"] == 199  # the first token has nothing before it
     double = wing.call("training.evaluate", "evaluate", params, config, tokens, 4, bytes_per_token=2.0)
     assert double["bits_per_byte"] == pytest.approx(math.log2(13) / 2, rel=1e-12)
+
+
+@both
+@pytest.mark.parametrize("changes", [{}, {"tie_embeddings": True, "logit_softcap": 3.0}], ids=["plain", "tied, capped"])
+def test_evaluation_in_chunks_is_that_of_all_logits(wing, changes, monkeypatch):
+    """No chunk is lost, counted twice or bent differently; and no more logits than allowed are ever asked for."""
+    config = dataclasses.replace(CONFIGS[0], **changes)
+    params, tokens = random_params(config), np.random.default_rng(12).integers(0, 13, size=100).astype(np.uint8)
+    module, seen = wing.module("training.evaluate"), []
+    inner = module.cross_entropy
+
+    def watched(logits, *rest, **more):
+        seen.append(len(logits))
+        return inner(logits, *rest, **more)
+
+    whole = wing.call("training.evaluate", "evaluate", params, config, tokens, 4)
+    monkeypatch.setattr(module, "cross_entropy", watched)
+    monkeypatch.setattr(TrainConfig, "loss_rows", lambda self, tokens, vocabulary: 7)
+    parts = wing.call("training.evaluate", "evaluate", params, config, tokens, 4)
+    assert max(seen) == 7 and sum(seen) == 99
+    assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-13) and parts["tokens"] == whole["tokens"]
+    inputs, targets = tokens[None, :6], tokens[1:7]
+    logits = wing.call("model.transformer", "transformer", inputs.astype(np.int64), params, config)
+    first = wing.call("training.losses", "cross_entropy", logits[0], targets.astype(np.int64))
+    one = wing.call("training.evaluate", "evaluate", params, config, tokens[:7], 4, context=6)
+    assert one["loss"] == pytest.approx(float(first), rel=1e-12)
 
 
 @both

@@ -20,6 +20,8 @@ SHORT = {
     "train": "--layers 1 --width 32 --heads 2 --feed-forward 32 --context 32 --eval-tokens 512 --warmup 0",
     "generate": "--tokens 8",
     "chat": "--tokens 8",
+    "sft": "--examples 8 --held-out-examples 4 --steps 2 --batch 4 --judge 2",
+    "answers": "--limit 2 --samples 2 --tokens 4",
 }
 
 
@@ -46,7 +48,7 @@ def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
             arguments += SHORT.get(command, "").split()
         assert SIDES[wing]([command, *arguments]) == 0, capsys.readouterr().err
         seen.add(command)
-    assert seen == {"train", "generate", "eval", "inspect", "chat", "quantize", "attention", "tokenizer", "plot"}
+    assert seen == {"train", "generate", "eval", "inspect", "chat", "quantize", "attention", "tokenizer", "plot", "sft", "answers", "adapt"}
 
 
 def test_the_make_targets_exist():

@@ -68,6 +68,55 @@ def test_a_mean_of_means_is_something_else(wing):
     assert abs(np.mean([loss for loss, _ in own]) - whole[0]) > 1e-3
 
 
+def unequal_weights(seed=1):
+    """A weight for each target of ``unequal_batch``: 0, a little, 1; whole rows, and a whole third of the rows, of 0."""
+    weights = np.random.default_rng(seed).choice([0.0, 0.125, 1.0], (12, 10))
+    weights[:4] = 0
+    return weights
+
+
+@both
+@models
+@pytest.mark.parametrize("chunk", [0, 7])
+def test_a_weighted_loss_is_the_weighted_mean_of_the_tokens_own(wing, model, chunk):
+    """One denominator, the weight of all that counts, however the rows are cut: ``loss_denominator`` in Torch."""
+    inputs, targets = unequal_batch()
+    weights = unequal_weights()
+    train = dataclasses.replace(TRAIN, loss_chunk=chunk)
+    whole = gradients(wing, model, train, weights=weights)
+    for parts in (2, 3, 12):
+        assert_close(gradients(wing, model, dataclasses.replace(train, accumulate=parts), weights=weights), whole, 1e-12)
+    share = weights * (targets != -100)
+    total, summed = 0.0, {}
+    for row, column in zip(*np.nonzero(share)):  # each token alone, by the loss without weights
+        own = np.full_like(targets, -100)
+        own[row, column] = targets[row, column]
+        loss, grads = gradients(wing, model, train, (inputs, own))
+        total += share[row, column] / share.sum() * loss
+        summed = {name: summed.get(name, 0) + share[row, column] / share.sum() * grad for name, grad in grads.items()}
+    assert_close(whole, (total, summed), 1e-12)
+
+
+@both
+def test_equal_weights_change_nothing_and_their_size_does_not_matter(wing):
+    whole = gradients(wing, MODEL, TRAIN)
+    for size in (1.0, 0.25, 1000.0):
+        assert_close(gradients(wing, MODEL, TRAIN, weights=np.full((12, 10), size)), whole, 1e-12)
+
+
+@both
+def test_tokens_without_weight_may_be_anything(wing):
+    """What has weight 0 can't change a bit, even as a target that no vocabulary has."""
+    inputs, targets = unequal_batch()
+    weights = unequal_weights()
+    whole = gradients(wing, MODEL, TRAIN, (inputs, targets), weights=weights)
+    other = np.where(weights == 0, 99_999, targets)
+    again = gradients(wing, MODEL, TRAIN, (inputs, other), weights=weights)
+    assert again[0] == whole[0] and all(np.array_equal(grad, again[1][name]) for name, grad in whole[1].items())
+    loss, grads = gradients(wing, MODEL, TRAIN, (inputs, other), weights=0 * weights)
+    assert loss == 0 and not any(grad.any() for grad in grads.values())
+
+
 @both
 def test_micro_batches_must_divide_the_batch(wing):
     with pytest.raises(UserError, match="divisor of 12"):
@@ -206,6 +255,33 @@ def test_a_step_that_is_not_finite_changes_nothing(wing, dtype, broken, optimize
     same(params, before[0])
     same(states, before[1])
     assert scale is None or scale["scale"] == old["scale"] / 2
+
+
+@both
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_a_step_is_its_gradients_applied(wing, dtype):
+    """``apply_gradients`` serves losses of any kind, and ``loss_scale`` says what to multiply them by before."""
+    settings = dataclasses.replace(TRAIN, dtype=dtype, ema=0.5)
+    dtypes = {"compute_dtype": torch.float16} if dtype == "float16" and str(wing) == "torch_impl" else {}
+    module = wing.module("training.step")
+    batch = wing.array(unequal_batch())
+    results = []
+    for whole in (True, False):
+        params = wing.array({name: value.astype(np.float32 if dtypes else float) for name, value in random_params(MODEL).items()})
+        states = wing.module("training.optimizer").init_states(params, settings)
+        if whole:
+            found = module.train_step(params, states, *batch, MODEL, settings, 3)
+        else:
+            more = {"dtype": dtypes["compute_dtype"]} if dtypes else {}
+            scale = module.loss_scale(states, settings, **more)["scale"]
+            assert scale == (2.0**16 if dtype == "float16" else 1.0)
+            loss, grads = module.loss_and_grads(params, *batch, MODEL, settings, 3, scale=scale)
+            found = module.apply_gradients(params, states, loss, grads, settings, 3, **more)
+        results.append([float(found[0]["loss"]), plain(found[1]), plain(found[2]["ema"]), found[2].get("loss_scale")])
+    (loss, params, average, scaling), (other_loss, other_params, other_average, other_scaling) = results
+    assert loss == other_loss and scaling == other_scaling and bool(scaling) == (dtype == "float16")
+    for name in params:
+        assert np.array_equal(params[name], other_params[name]) and np.array_equal(average[name], other_average[name])
 
 
 @both

@@ -18,7 +18,14 @@ STREAM_INIT = 1 << 32
 STREAM_ORDER = 2 << 32
 STREAM_DROPOUT = 3 << 32
 STREAM_SAMPLE = 4 << 32
-STREAM_SEGMENTS = 32 << 32  # + 0: where a text is cut into tokens
+STREAM_WIDEN = 16 << 32
+STREAM_REWARD = 17 << 32
+STREAM_CURRICULUM = 18 << 32
+STREAM_MIXTURE = 19 << 32
+STREAM_ADAPTER = 20 << 32
+STREAM_ROLLOUT = 32 << 32
+STREAM_MINIBATCH = 33 << 32
+STREAM_SEGMENTS = 64 << 32  # + 0: where a text is cut into tokens
 
 _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # the constants of the paper's table 2

@@ -36,11 +36,13 @@ def transformer(tokens, params, config, mask=None, keep=None, documents=None, re
 
     Shapes: tokens (B, T) of whole numbers -> logits (B, T, V), or the normed x (B, T, d) that W would turn into them.
     vjp: its cotangent -> grads with the keys of params.
-    Raises UserError for more tokens than the context and for ids outside the vocabulary.
+    Raises UserError for more tokens than the context, for ids outside the vocabulary, and for logits of a reward model.
 
     Backward: the parts in reverse. A parameter that is used twice, the tied embedding, gets the sum of both gradients.
     """
     _check_length(tokens, config)
+    if logits and config.output == "reward":
+        raise UserError("a reward model has no scores of next tokens; give a model of text")
     positions = np.arange(tokens.shape[1])[None] if documents is None else document_positions(documents)
     x, embed_vjp = embed(tokens, positions, params, config, None if keep is None else keep["embedding"])
     phases = rope_phases(positions, config, x.dtype) if config.positions == "rope" else None

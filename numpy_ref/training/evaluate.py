@@ -2,7 +2,10 @@
 
 import math
 
+from numpy_ref.config import TrainConfig
 from numpy_ref.data.batches import evaluation_windows
+from numpy_ref.model.activations import softcap
+from numpy_ref.model.linear import linear
 from numpy_ref.model.transformer import transformer
 from numpy_ref.training.losses import cross_entropy
 
@@ -14,15 +17,16 @@ def evaluate(params, config, tokens, batch_size, context=None, limit=None, bytes
         perplexity = exp(loss)
         bits per byte = loss / (ln 2 bytes_per_token)
 
-    Bits per byte do not depend on the tokenizer, so models with different ones can be compared.
+    Bits per byte do not depend on the tokenizer, so models with different ones can be compared. Of a large vocabulary
+    no more logits exist at a time than in training (``TrainConfig.loss_rows``).
 
     tokens (n,) of whole numbers; context: the model's unless given; limit: at most that many tokens.
     Returns {"loss": nats per token, "perplexity", "bits_per_byte", "tokens": number predicted}.
     """
     total, count = 0.0, 0
     for inputs, targets in evaluation_windows(tokens, context or config.context, batch_size, limit):
-        logits, _ = transformer(inputs, params, config)
-        total += float(cross_entropy(logits, targets, reduction="sum")[0])
+        x, _ = transformer(inputs, params, config, logits=False)
+        total += _loss(x.reshape(-1, config.width), targets.reshape(-1), params, config)
         count += targets.size
     loss = total / count
     return {
@@ -31,3 +35,15 @@ def evaluate(params, config, tokens, batch_size, context=None, limit=None, bytes
         "bits_per_byte": loss / (math.log(2) * bytes_per_token),
         "tokens": count,
     }
+
+
+def _loss(x, targets, params, config):
+    """The sum of the losses of x (n, d), normed as the output head takes it, and targets (n,), chunk by chunk."""
+    weight = params["token_embedding.weight" if config.tie_embeddings else "output.weight"]
+    rows, total = TrainConfig().loss_rows(len(targets), config.vocab_size), 0.0
+    for start in range(0, len(targets), rows):
+        logits, _ = linear(x[start : start + rows], weight)
+        if config.logit_softcap:
+            logits, _ = softcap(logits, config.logit_softcap)
+        total += float(cross_entropy(logits, targets[start : start + rows], reduction="sum")[0])
+    return total

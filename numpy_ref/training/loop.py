@@ -1,13 +1,10 @@
 """The training loop: batch, step, log, evaluate, save."""
 
-from pathlib import Path
-
-from numpy_ref import checkpoint_file, log
+from numpy_ref import checkpoint_file
 from numpy_ref.data.batches import batch, packed_batch
 from numpy_ref.device import choose_device, choose_dtype
-from numpy_ref.interrupt import TIME, Interrupted, interruptible
+from numpy_ref.drive import drive
 from numpy_ref.model.initialise import initialise
-from numpy_ref.saving import Saver
 from numpy_ref.training import checkpoint
 from numpy_ref.training.evaluate import evaluate
 from numpy_ref.training.optimizer import init_states
@@ -27,39 +24,21 @@ def train(
     (a KeyboardInterrupt) after Ctrl-C or SIGTERM, once the run is saved.
     """
     c = train_config
-    run = _resumed(model_config, train_config, out) if resume else _begin(model_config, train_config)
-    last = min(c.steps, stop_after or c.steps)
-    checkpoint_file.describe(out, model_config, train_config, "cpu")
+    run = resumed(model_config, c, out) if resume else _begin(model_config, c)
+    checkpoint_file.describe(out, model_config, c, "cpu")
+
+    def step():
+        inputs, targets, packing = _batch(dataset, run.position, model_config, c)
+        metrics, run.params, run.states = train_step(
+            run.params, run.states, inputs, targets, model_config, c, run.step, **packing
+        )
+        run.advance(c.batch, inputs.size)
+        return metrics
 
     def held_out():
         return evaluate(run.params, model_config, dataset.validation, c.batch, limit=c.eval_tokens)["loss"]
 
-    with (
-        interruptible(seconds) as asked,  # first, so that signals wait for the last save as well
-        log.Log(Path(out) / log.NAME, run, report) as rows,
-        Saver(out, c.keep, rows.note) as saver,
-    ):
-        stop = None
-        while run.step < last and stop is None:
-            inputs, targets, packing = _batch(dataset, run.position, model_config, c)
-            metrics, run.params, run.states = train_step(
-                run.params, run.states, inputs, targets, model_config, c, run.step, **packing
-            )
-            run.advance(c.batch, inputs.size)
-            rows.add(metrics)
-            saver.check()
-            best = _due(run.step, c.eval_every, c.steps) and rows.flush(held_out)
-            if sample and c.sample_every and run.step % c.sample_every == 0:
-                rows.aside(sample)
-            stop = asked(saver.seconds)
-            save = best or stop is not None or _due(run.step, c.save_every, last)
-            if save or rows.due():
-                rows.flush()  # too many bad steps end the run here, before they reach the checkpoint
-            if save:
-                saver.save(run, checkpoint.snapshot)
-    if stop not in (None, TIME) and run.step < last:
-        raise Interrupted(run.step, stop)
-    return run
+    return drive(run, out, step, held_out, checkpoint.snapshot, stop_after, report, seconds, sample)
 
 
 def _begin(model_config, train_config):
@@ -69,7 +48,7 @@ def _begin(model_config, train_config):
     return checkpoint_file.Run(model_config, train_config, params, init_states(params, train_config))
 
 
-def _resumed(model_config, train_config, out):
+def resumed(model_config, train_config, out):
     """The Run saved in ``out``, to go on under ``train_config``. Raises UserError where it can't."""
     dtype = choose_dtype(train_config.dtype, choose_device(train_config.device), model_config)
     run = checkpoint.load(out, dtype.name)
@@ -86,8 +65,3 @@ def _batch(dataset, position, model_config, c):
         dataset.train, dataset.train_borders, position, c.batch, model_config.context, c.seed
     )
     return *pair, {"documents": documents}
-
-
-def _due(step, every, last):
-    """Whether something that happens every so many steps (0: never), and at the last one, happens after ``step``."""
-    return step == last or bool(every) and step % every == 0

@@ -10,7 +10,14 @@ from numpy_ref.precision import stored_once
 
 @stored_once(value=False)
 def cross_entropy(
-    logits, targets, ignore_index=-100, label_smoothing=0.0, z_loss=0.0, denominator=None, reduction="mean"
+    logits,
+    targets,
+    ignore_index=-100,
+    label_smoothing=0.0,
+    z_loss=0.0,
+    denominator=None,
+    reduction="mean",
+    weights=None,
 ):
     """Negative log-likelihood of the targets in nats, with label smoothing and a z-loss.
 
@@ -18,21 +25,28 @@ def cross_entropy(
 
         l = lse - (1 - s) logits_y - s mean(logits) + z lse^2,    lse = ln sum_j exp(logits_j)
 
-    Tokens whose target is ``ignore_index`` have loss 0 and no gradient. reduction: "sum"; "mean", the sum over
-    ``denominator``, which is the number of tokens that count unless given (micro-batches of one step share the step's);
-    "none", each token's own. With no token that counts the mean is 0.
+    times w, the token's weight, where weights are given: answers count, prompts a little or not at all.
 
-    Shapes: logits (..., V), targets (...) of whole numbers -> () or, for "none", (...);  vjp: dy -> dlogits (..., V).
+    Tokens whose target is ``ignore_index``, or whose weight is 0, have loss 0 and no gradient, whatever their logits.
+    reduction: "sum"; "mean", the sum over ``denominator``, which unless given is the sum of the weights that count, or
+    the number of tokens that do (micro-batches of one step share the step's); "none", each token's own. With no token
+    that counts the mean is 0.
+
+    Shapes: logits (..., V), targets (...) of whole numbers, weights (...) of numbers -> () or, for "none", (...);
+    vjp: dy -> dlogits (..., V); weights are constants.
     float16 logits: computed in float32, the gradient is float16 again. Raises UserError for a target outside range(V).
 
     Backward. dlse/dlogits_j = softmax_j = p_j, so for each token
 
         dl/dlogits_j = (1 + 2 z lse) p_j - (1 - s) [j = y] - s / V
+
+    and w times that: every token's loss is linear in its weight.
     """
     vocabulary = logits.shape[-1]
     x = logits.reshape(-1, vocabulary)
     x = x.astype(np.float32) if x.dtype == np.float16 else x
-    valid, target = _checked(targets.reshape(-1), ignore_index, vocabulary)
+    share = _shares(targets, ignore_index, weights, x.real.dtype)
+    valid, target = share != 0, _checked(targets.reshape(-1), share, ignore_index, vocabulary)
     row = np.arange(len(target))
 
     # Everything but lse itself is the same for shifted logits, so the largest may be 0: no overflow, and no
@@ -48,13 +62,13 @@ def cross_entropy(
         loss = loss - label_smoothing * np.mean(shifted, axis=-1)
     if z_loss:
         loss = loss + z_loss * lse * lse
-    loss = np.where(valid, loss, 0.0)
+    loss = np.where(valid, loss, 0.0) * share
     if denominator is None:
-        denominator = max(1, int(np.sum(valid)))
+        denominator = float(np.sum(share)) or 1.0
 
     def vjp(dy):
         dy = dy / denominator if reduction == "mean" else dy
-        dloss = np.broadcast_to(dy, targets.shape).reshape(-1) * valid
+        dloss = np.broadcast_to(dy, targets.shape).reshape(-1) * share
         dx = weights * (dloss * (1.0 + 2.0 * z_loss * lse) / total)[:, None]
         dx[row, target] -= (1.0 - label_smoothing) * dloss
         if label_smoothing:
@@ -76,6 +90,7 @@ def linear_cross_entropy(
     denominator=None,
     reduction="mean",
     chunk=1024,
+    weights=None,
 ):
     """The output head and its cross-entropy in one, with the logits of ``chunk`` tokens in memory at a time.
 
@@ -85,7 +100,8 @@ def linear_cross_entropy(
     token's loss depends on another's, so they need never exist all at once.
 
     Shapes: x (..., d), weight W (V, d), targets (...) of whole numbers -> () or, for reduction "none", (...).
-    vjp: dy -> dx (..., d), dweight (V, d). The other arguments and errors are those of ``cross_entropy``.
+    vjp: dy -> dx (..., d), dweight (V, d). The other arguments and errors are those of ``cross_entropy``; ``weight`` is
+    the matrix, ``weights`` (...) are the tokens'.
 
     Backward: the logits of each chunk are computed again, and their gradient is handed on at once,
 
@@ -93,8 +109,9 @@ def linear_cross_entropy(
     """
     rows, labels = x.reshape(-1, x.shape[-1]), targets.reshape(-1)
     parts = [slice(start, start + chunk) for start in range(0, max(1, len(rows)), chunk)]
+    share = None if weights is None else weights.reshape(-1)
     if denominator is None:
-        denominator = max(1, int(np.sum(labels != ignore_index)))
+        denominator = float(np.sum(_shares(targets, ignore_index, weights, x.real.dtype))) or 1.0
 
     def losses(part):
         """Each token's loss in one chunk; vjp: dloss -> dx, dweight."""
@@ -102,7 +119,10 @@ def linear_cross_entropy(
         logits, linear_vjp = linear(rows[part], weight)
         if softcap:
             logits, cap_vjp = bend(logits, softcap)
-        loss, loss_vjp = cross_entropy(logits, labels[part], ignore_index, label_smoothing, z_loss, reduction="none")
+        own = None if share is None else share[part]
+        loss, loss_vjp = cross_entropy(
+            logits, labels[part], ignore_index, label_smoothing, z_loss, reduction="none", weights=own
+        )
 
         def vjp(dloss):
             dlogits = loss_vjp(dloss)
@@ -124,17 +144,22 @@ def linear_cross_entropy(
     return _reduced(loss, targets.shape, denominator, reduction), vjp
 
 
-def _checked(targets, ignore_index, vocabulary):
-    """Which targets count, and the targets with 0 where they don't."""
-    valid = targets != ignore_index
-    target = np.where(valid, targets, 0)
+def _shares(targets, ignore_index, weights, dtype):
+    """What each token counts (n,): its weight, or 1; 0 where its target is ignored."""
+    valid = (targets != ignore_index).reshape(-1)
+    return valid if weights is None else valid * weights.reshape(-1).astype(dtype)
+
+
+def _checked(targets, share, ignore_index, vocabulary):
+    """The targets (n,), with 0 where they don't count."""
+    target = np.where(share != 0, targets, 0)
     if target.size and (target.min() < 0 or target.max() >= vocabulary):
         wrong = target[(target < 0) | (target >= vocabulary)][0]
         raise UserError(
             f"target {wrong} is outside the vocabulary of {vocabulary}; targets go from 0 to {vocabulary - 1}, "
             f"or are {ignore_index} to be ignored"
         )
-    return valid, target
+    return target
 
 
 def _reduced(loss, shape, denominator, reduction):

@@ -7,6 +7,7 @@ from numpy_ref.errors import UserError
 from numpy_ref.model.float8 import float8_params
 from numpy_ref.model.transformer import dropout_masks, transformer
 from numpy_ref.precision import stored
+from numpy_ref.sft.lora import adapt
 from numpy_ref.training.clipping import clip_by_global_norm
 from numpy_ref.training.ema import ema
 from numpy_ref.training.loss_scaling import update_scale
@@ -17,7 +18,9 @@ from numpy_ref.training.schedules import learning_rate
 _HALVES = ("bfloat16", "float16")
 
 
-def loss_and_grads(params, inputs, targets, model_config, train_config, step, documents=None, scale=1.0):
+def loss_and_grads(
+    params, inputs, targets, model_config, train_config, step, documents=None, scale=1.0, weights=None, frozen=None
+):
     """Mean loss of a batch and the gradient of every parameter.
 
     The number format is that of the parameters; in training with dtype bfloat16 or float16 it is float32, rounded to
@@ -26,24 +29,33 @@ def loss_and_grads(params, inputs, targets, model_config, train_config, step, do
 
     inputs, targets: (B, T) of whole numbers; step: from 0, draws the dropout masks; documents: None, or ids (B, T) of
     texts that share a row (see ``transformer``): the target of a document's last token belongs to the next one, so
-    callers ignore it.
+    callers ignore it. weights: None, or (B, T): what each target counts in the mean (see ``cross_entropy``).
+    frozen: None, or (weights, LoRA): params are then what is trained beside them (see ``sft/lora.py``).
 
-    With ``accumulate`` = k the rows go through the model in k parts. Every part divides by the number of tokens that
-    count in the whole batch, so that the sums over the parts are the batch's own loss and gradients: a mean of the
+    With ``accumulate`` = k the rows go through the model in k parts. Every part divides by the number of tokens (or the
+    weight) that counts in the whole batch, so that the sums over the parts are the batch's own loss and gradients: a mean of the
     parts' means would give more weight to tokens of parts that have few.
 
     Returns loss (), grads with the keys and shapes of params. Raises UserError where k does not divide B.
     """
-    denominator = max(1, int(np.sum(targets != IGNORED)))
+    counts = targets != IGNORED
+    denominator = float(np.sum(counts if weights is None else counts * weights)) or 1.0
     half = train_config.dtype if train_config.dtype in _HALVES else None
-    weights = {name: stored(param, half) for name, param in params.items()} if half else params
-    weights = float8_params(weights) if train_config.float8 else weights
+    computing, adapt_vjp = params, None
+    if frozen:
+        base, lora = frozen
+        computing, adapt_vjp = adapt(base, params, model_config, lora)
+    computing = {name: stored(param, half) for name, param in computing.items()} if half else computing
+    computing = float8_params(computing) if train_config.float8 else computing
     loss, grads = None, None
     for rows in _micro_batches(len(inputs), train_config.accumulate):
         keep = dropout_masks(model_config, rows.stop - rows.start, inputs.shape[1], train_config.seed, step, rows.start)
-        own = None if documents is None else documents[rows]
-        part, vjp = _loss(weights, inputs[rows], targets[rows], model_config, train_config, keep, own, denominator)
+        own, share = (None if array is None else array[rows] for array in (documents, weights))
+        part, vjp = _loss(
+            computing, inputs[rows], targets[rows], model_config, train_config, keep, own, denominator, share
+        )
         part_grads = vjp(scale)
+        part_grads = adapt_vjp(part_grads) if adapt_vjp else part_grads
         if half:
             part_grads = {name: np.asarray(grad) / scale for name, grad in part_grads.items()}
         loss = part if loss is None else loss + part
@@ -59,7 +71,7 @@ def _micro_batches(rows, parts):
     return [slice(start, start + size) for start in range(0, rows, size)]
 
 
-def _loss(params, inputs, targets, model_config, train_config, keep, documents, denominator):
+def _loss(params, inputs, targets, model_config, train_config, keep, documents, denominator, weights):
     """The share of these rows in the loss ();  vjp: dy -> grads. Many logits are never held all at once."""
     settings = {"label_smoothing": train_config.label_smoothing, "z_loss": train_config.z_loss}
     chunk = train_config.loss_rows(targets.size, model_config.vocab_size)
@@ -68,11 +80,18 @@ def _loss(params, inputs, targets, model_config, train_config, keep, documents, 
         inputs, params, model_config, keep=keep, documents=documents, recompute=train_config.recompute, logits=whole
     )
     if whole:
-        loss, loss_vjp = cross_entropy(y, targets, **settings, denominator=denominator)
+        loss, loss_vjp = cross_entropy(y, targets, **settings, denominator=denominator, weights=weights)
         return loss, lambda dy: model_vjp(loss_vjp(dy))
     head = "token_embedding.weight" if model_config.tie_embeddings else "output.weight"
     loss, loss_vjp = linear_cross_entropy(
-        y, params[head], targets, model_config.logit_softcap, **settings, denominator=denominator, chunk=chunk
+        y,
+        params[head],
+        targets,
+        model_config.logit_softcap,
+        **settings,
+        denominator=denominator,
+        chunk=chunk,
+        weights=weights,
     )
 
     def vjp(dy):
@@ -83,25 +102,36 @@ def _loss(params, inputs, targets, model_config, train_config, keep, documents, 
     return loss, vjp
 
 
-def train_step(params, states, inputs, targets, model_config, train_config, step, documents=None):
+def train_step(params, states, inputs, targets, model_config, train_config, step, documents=None, weights=None, frozen=None):
     """One step of training on one batch.
 
     params: name -> array; states: from ``init_states``; inputs, targets: (B, T) of whole numbers; step: from 0.
+    documents, weights, frozen: as for ``loss_and_grads``.
     In float16 states["loss_scale"] keeps the dynamic loss scale, which a skipped step halves.
     With ``ema`` set, states["ema"] is the moving average of the weights, beginning at those of the first step.
     Returns {"loss": nats per token before the step, "lr", "grad_norm": before clipping, "skipped"}, new params, new
     states. A step whose loss or gradient norm is not finite is skipped: the params and states that came in come back.
     """
-    scaling = states.get("loss_scale", {"scale": 2.0**16, "good_steps": 0})
-    scale = scaling["scale"] if train_config.dtype == "float16" else 1.0
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is seen below
-        loss, grads = loss_and_grads(params, inputs, targets, model_config, train_config, step, documents, scale)
+    scale = loss_scale(states, train_config)["scale"]
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is seen in ``apply_gradients``
+        loss, grads = loss_and_grads(
+            params, inputs, targets, model_config, train_config, step, documents, scale, weights, frozen
+        )
+    return apply_gradients(params, states, loss, grads, train_config, step)
+
+
+def apply_gradients(params, states, loss, grads, train_config, step):
+    """The second half of a step, whatever the loss was: clip, update, average.
+
+    loss (); grads: name -> array, of the loss itself, any scale divided out again. Returns as ``train_step`` does.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
         grads, norm = clip_by_global_norm(grads, train_config.clip)
         skipped = not np.isfinite(loss + norm)
     lr = learning_rate(step, train_config)
     metrics = {"loss": loss, "lr": lr, "grad_norm": norm, "skipped": skipped}
     if train_config.dtype == "float16":
-        scale, good_steps = update_scale(*scaling.values(), not skipped)
+        scale, good_steps = update_scale(*loss_scale(states, train_config).values(), not skipped)
         states = states | {"loss_scale": {"scale": scale, "good_steps": good_steps}}
     if skipped:
         return metrics, params, states
@@ -109,3 +139,10 @@ def train_step(params, states, inputs, targets, model_config, train_config, step
     if train_config.ema:
         new_states["ema"] = ema(states.get("ema", params), new_params, train_config.ema, step)
     return metrics, new_params, states | new_states
+
+
+def loss_scale(states, train_config):
+    """{"scale", "good_steps"}: what the loss is multiplied by before the backward pass; 1 unless in float16."""
+    if train_config.dtype != "float16":
+        return {"scale": 1.0, "good_steps": 0}
+    return states.get("loss_scale", {"scale": 2.0**16, "good_steps": 0})

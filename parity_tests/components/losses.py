@@ -8,6 +8,9 @@ from parity_tests.harness.declaration import Bug, Case, Component
 from parity_tests.harness.strategies import MAGNITUDES
 
 
+WEIGHTS = ("no weights", "answers alone", "prompts a little", "any weights", "weights of 0")
+
+
 def draw(source):
     shape, vocabulary = (*source.leading(1), source.size(17)), source.size(65)
     if source.integer(0, 3) == 0:
@@ -29,18 +32,40 @@ def draw(source):
         source.event("impossible tokens", bool(np.isinf(logits).any()))
         logits[..., 0] = np.where(np.isinf(logits).all(-1), 0.0, logits[..., 0])
     denominator = source.choice(None, None, None, 7, 3.5)
+    reduction = source.choice("mean", "mean", "mean", "sum", "none")
+    weights = draw_weights(source, shape)
+    source.event("a mean of its own", reduction == "mean" and denominator is None)
     source.event(f"{ignored} ignored")
     source.event("smoothing and z-loss", bool(smoothing and z_loss))
     source.event("denominator of the whole step", denominator is not None)
     source.event("one token to choose from", vocabulary == 1)
     return source.case(
-        {"logits": logits, "targets": targets.astype(source.choice(np.int64, np.int32))},
+        {"logits": logits, "targets": targets.astype(source.choice(np.int64, np.int32)), "weights": weights},
         ignore_index=ignore_index,
         label_smoothing=smoothing,
         z_loss=z_loss,
         denominator=denominator,
-        reduction=source.choice("mean", "mean", "mean", "sum", "none"),
+        reduction=reduction,
     )
+
+
+def draw_weights(source, shape):
+    """What each token counts: None, answers alone, prompts a little, any number, or nothing at all."""
+    kind = source.choice("no weights", "no weights", "answers alone", "prompts a little", "any weights", "weights of 0")
+    source.event(kind)
+    if kind == "no weights":
+        return None
+    answers = source.rng.random(shape) < 0.5
+    some = {"answers alone": 0.0, "prompts a little": 0.125, "weights of 0": 0.0}.get(kind)
+    weights = source.rng.random(shape) * 3 if some is None else np.where(answers & (kind != "weights of 0"), 1.0, some)
+    return np.asarray(weights)
+
+
+def shares(arguments):
+    """What each token counts, and what the mean divides by."""
+    weights = 1.0 if arguments["weights"] is None else arguments["weights"]
+    found = weights * (arguments["targets"] != arguments.get("ignore_index", -100))
+    return found, arguments["denominator"] or np.sum(found) or 1
 
 
 def _logits(source, targets, vocabulary):
@@ -64,9 +89,9 @@ def recomputed_softmax(arguments, dy, unit):
     peak = logits.max(-1, keepdims=True)
     total = np.exp(logits - peak).sum(-1, keepdims=True)
     lse, p = np.abs(np.log(total) + peak), np.exp(logits - peak) / total
-    divided = arguments["denominator"] or np.maximum(1, (targets != arguments["ignore_index"]).sum())
+    share, divided = shares(arguments)
     dloss = np.abs(dy) / (divided if arguments["reduction"] == "mean" else 1)
-    counted = np.broadcast_to(dloss, targets.shape) * (targets != arguments["ignore_index"])
+    counted = np.broadcast_to(dloss, targets.shape) * share
     return {"dlogits": 2 * arguments["z_loss"] * lse * p * lse * counted[..., None]}
 
 
@@ -76,6 +101,8 @@ def shape(batch, length, vocabulary, **static):
             "logits": rng.standard_normal((batch, length, vocabulary)),
             "targets": rng.integers(0, vocabulary, (batch, length)),
         }
+        if batch == 2:
+            arrays["weights"] = rng.integers(0, 2, (batch, length)) * 0.5
         return Case(arrays, static)
 
     return build
@@ -101,8 +128,10 @@ CROSS_ENTROPY = Component(
         "all ignored",
         "smoothing and z-loss",
         "denominator of the whole step",
+        "a mean of its own",
         "one token to choose from",
         "no batch",
+        *WEIGHTS,
         "last token",
         "huge",
         "ties",
@@ -116,11 +145,15 @@ CROSS_ENTROPY = Component(
     flops=lambda case: 5 * case.arrays["logits"].size,
     bytes=lambda case, size: size * case.arrays["logits"].size + 8 * _tokens(case),
     bugs=(
-        Bug("ignored tokens counted", "numpy", "max(1, int(np.sum(valid)))", "max(1, valid.size)"),
+        Bug("ignored tokens counted", "numpy", "float(np.sum(share)) or 1.0", "max(1, valid.size)"),
         Bug("mean of means", "numpy", "if denominator is None:", "if True:"),
-        Bug("0/0 when all are ignored", "numpy", "max(1, int(np.sum(valid)))", "int(np.sum(valid))"),
-        Bug("ignored tokens have a loss", "numpy", "loss = np.where(valid, loss, 0.0)", "loss = +loss"),
-        Bug("ignored tokens have a gradient", "numpy", ".reshape(-1) * valid", ".reshape(-1)"),
+        Bug("0/0 when all are ignored", "numpy", "float(np.sum(share)) or 1.0", "float(np.sum(share))"),
+        Bug("ignored tokens have a loss", "numpy", "np.where(valid, loss, 0.0) * share", "loss if weights is None else loss * weights.reshape(-1).astype(loss.dtype)"),
+        Bug("ignored tokens have a gradient", "numpy", ".reshape(-1) * share", ".reshape(-1)"),
+        Bug("weights forgotten in the gradient", "numpy", ".reshape(-1) * share", ".reshape(-1) * valid"),
+        Bug("weights forgotten in the loss", "numpy", "np.where(valid, loss, 0.0) * share", "np.where(valid, loss, 0.0)"),
+        Bug("tokens counted, not their weights", "numpy", "float(np.sum(share)) or 1.0", "max(1, int(np.sum(valid)))", needs=("any weights", "a mean of its own")),
+        Bug("a weight is yes or no", "numpy", "_shares(targets, ignore_index, weights, x.real.dtype)", "(_shares(targets, ignore_index, weights, x.real.dtype) > 0)", needs=("any weights",)),
         Bug("one gradient for all tokens", "numpy", "broadcast_to(dy,", "broadcast_to(np.ravel(dy)[0],"),
         Bug("gradient not divided", "numpy", 'dy / denominator if reduction == "mean" else dy', "dy"),
         Bug("smoothing over the other tokens", "numpy", "/ vocabulary) * dloss", "/ max(1, vocabulary - 1)) * dloss"),
@@ -144,7 +177,10 @@ CROSS_ENTROPY = Component(
             "torch.where(labels != ignore_index, torch.logsumexp(rows, -1) ** 2, 0)",
             "torch.logsumexp(rows, -1) ** 2",
         ),
-        Bug("0/0 in Torch", "torch", ".clamp(min=1)", ""),
+        Bug("0/0 in Torch", "torch", ".clamp(min=1)", "", "_total"),
+        Bug("0/0 in Torch with weights", "torch", "total.where(total != 0, 1)", "total", "_total", needs=("weights of 0", "a mean of its own")),
+        Bug("weights of ignored tokens counted", "torch", "weights.where(counts, 0).sum()", "weights.sum()", "_total", needs=("any weights", "some ignored", "a mean of its own")),
+        Bug("weights forgotten in Torch", "torch", "loss = loss * weights", "loss = loss * (weights != 0)", needs=("any weights",)),
         Bug(
             "log-probabilities rounded to 16 bits",
             "torch",
@@ -155,8 +191,8 @@ CROSS_ENTROPY = Component(
         Bug(
             "loss rounded to 16 bits",
             "torch",
-            "loss / denominator",
-            "loss.to(logits.dtype).float() / denominator",
+            "return loss / (",
+            "return loss.to(logits.dtype).float() / (",
             dtype="bfloat16",
         ),
     ),
@@ -180,6 +216,7 @@ def draw_fused(source):
     softcap = source.choice(0.0, 0.0, 3.0)
     smoothing, z_loss = source.choice(0.0, 0.1), source.choice(0.0, 1e-2)
     reduction = source.choice("mean", "mean", "sum", "none")
+    weights = draw_weights(source, shape)
     source.event("sure of the target", sure)
     source.event(f"{ignored} ignored")
     source.event("several chunks", chunk < tokens)
@@ -189,7 +226,7 @@ def draw_fused(source):
     source.event("z-loss", bool(z_loss))
     source.event(reduction)
     return source.case(
-        {"x": x, "weight": weight, "targets": targets},
+        {"x": x, "weight": weight, "targets": targets, "weights": weights},
         softcap=softcap,
         label_smoothing=smoothing,
         z_loss=z_loss,
@@ -222,7 +259,7 @@ LINEAR_CROSS_ENTROPY = Component(
     weight=2,
     events=(
         "sure of the target", "none ignored", "some ignored", "later chunks ignored", "all ignored", "several chunks",
-        "last chunk shorter", "softcap", "smoothing", "z-loss", "mean", "sum", "none", "last token",
+        "last chunk shorter", "softcap", "smoothing", "z-loss", "mean", "sum", "none", "last token", *WEIGHTS,
     ),
     shapes={
         "small": fused_shape(7, 5, 11, chunk=3, softcap=5.0, label_smoothing=0.1, z_loss=1e-2),
@@ -237,10 +274,17 @@ LINEAR_CROSS_ENTROPY = Component(
         Bug("mean of the chunks' means", "numpy", "loss = np.concatenate([losses(part)[0] for part in parts])", "loss = np.concatenate([losses(part)[0] * len(rows) / (len(parts) * len(rows[part])) for part in parts])"),
         Bug("one gradient for all tokens", "numpy", "broadcast_to(dy,", "broadcast_to(np.ravel(dy)[0],"),
         Bug("softcap forgotten in the backward", "numpy", "dlogits if cap_vjp is None else cap_vjp(dlogits)", "dlogits", needs=("softcap",)),
+        Bug("weights of the first chunk for all", "numpy", "share[part]", "share[: len(rows[part])]", needs=("several chunks", "any weights")),
+        Bug("tokens counted, not their weights", "numpy", "_shares(targets, ignore_index, weights, x.real.dtype)", "_shares(targets, ignore_index, None, x.real.dtype)", needs=("any weights", "mean")),
         Bug("weight's gradient of the last chunk alone", "numpy", "dweight = dweight + dweight_part", "dweight = dweight_part"),
-        Bug("ignored tokens have a gradient", "torch", "counts.to(p.dtype) if dy is None else dy.where(counts, 0)", "p.new_ones(len(p)) if dy is None else dy", "_chunk_losses"),
-        Bug("ignored tokens have a loss", "torch", "loss = loss.where(counts, 0)", "loss = loss + 0", "_chunk_losses"),
-        Bug("one factor for all tokens", "torch", "dy[part]", "dy[:1].expand(len(x[part]))", "backward", needs=("none",)),
+        Bug("ignored tokens have a gradient", "torch", "(p * shares[:, None])", "(p * shares.where(counts, 1)[:, None])", "_chunk_losses"),
+        Bug("ignored tokens have a loss", "torch", "loss.where(shares != 0, 0) * shares", "loss * shares.where(counts, 1)", "_chunk_losses"),
+        Bug("weights forgotten in the gradient", "torch", "(p * shares[:, None])", "(p * counts[:, None])", "_chunk_losses", needs=("any weights", "mean")),
+        Bug("weights forgotten in the loss", "torch", "loss.where(shares != 0, 0) * shares", "loss.where(shares != 0, 0)", "_chunk_losses", needs=("any weights",)),
+        Bug("weights forgotten in a later backward", "torch", "dy[part] * shares[part]", "dy[part]", "backward", needs=("any weights", "none")),
+        Bug("weights of all tokens for those kept", "torch", "weights[kept]", "weights[: len(kept)]", needs=("answers alone",)),
+        Bug("losses at the beginning of the row", "torch", "index_copy(0, kept, loss)", "index_copy(0, torch.arange(len(kept)), loss)", needs=("answers alone", "none")),
+        Bug("one factor for all tokens", "torch", "else dy[part] * shares[part]", "else dy[:1] * shares[part]", "backward", needs=("none", "any weights")),
         Bug("z-loss's gradient halved", "torch", "1 + 2 * z_loss * lse", "1 + z_loss * lse", "_chunk_losses"),
         Bug("z-loss of the shifted logits", "torch", "lse = total.log() + peak[:, 0]", "lse = total.log()", "_chunk_losses"),
         Bug("smoothing forgotten in the gradient", "torch", "p -= smoothing / p.shape[-1]", "p -= 0", "_chunk_losses"),

@@ -4,7 +4,7 @@ import numpy_ref.training.step as numpy_step
 import torch_impl.training.step as torch_step
 from numpy_ref.config import ACTIVATIONS, NORM_POSITIONS, NORMS, POSITIONS, ModelConfig, TrainConfig, parameter_shapes
 from parity_tests.components.block import KERNELS, draw_config
-from parity_tests.components.losses import CROSS_ENTROPY, LINEAR_CROSS_ENTROPY
+from parity_tests.components.losses import CROSS_ENTROPY, LINEAR_CROSS_ENTROPY, WEIGHTS, draw_weights
 from parity_tests.components.multi_head_attention import EVENTS, documents
 from parity_tests.harness.declaration import Bug, Case, Component
 
@@ -38,10 +38,10 @@ def draw(source):
     source.event("recomputed", train.recompute)
     source.event("tied", config.tie_embeddings)
     source.event(config.positions)
-    return case(config, train, source.rng, frozenset(source.events), source.seed)
+    return case(config, train, source.rng, source, source.seed)
 
 
-def case(config, train, rng, events=frozenset(), seed=0):
+def case(config, train, rng, source=None, seed=0):
     """Random weights everywhere: unit norms and zero biases would hide that a gradient forgets them."""
     params = {
         name: rng.standard_normal(shape) * 0.4 + name.endswith("norm.weight")
@@ -49,6 +49,8 @@ def case(config, train, rng, events=frozenset(), seed=0):
     }
     rows = train.accumulate if train.accumulate > 1 else int(rng.integers(1, 4))
     shape = rows, int(rng.integers(1, config.context + 1))
+    weights = source and draw_weights(source, shape)
+    events = frozenset(source.events) if source else frozenset()
     inputs, targets = rng.integers(0, config.vocab_size, (2, *shape))
     targets[rng.random(shape) < 0.2] = -100
     ids = documents(rng, *shape) if rng.random() < 0.3 else None
@@ -57,7 +59,7 @@ def case(config, train, rng, events=frozenset(), seed=0):
         events |= {"documents"}
     if (targets == -100).all():
         events |= {"nothing to predict"}
-    arrays = {"params": params, "inputs": inputs, "targets": targets, "documents": ids}
+    arrays = {"params": params, "inputs": inputs, "targets": targets, "documents": ids, "weights": weights}
     return Case(arrays, {"model_config": config, "train_config": train, "step": 3}, events, seed=seed)
 
 
@@ -73,7 +75,7 @@ LOSS_AND_GRADS = Component(
     dtypes=("float64", "float32"),
     events=(
         *NORMS, *NORM_POSITIONS, *POSITIONS, *ACTIVATIONS, *EVENTS, "tied", "dropout", "documents", "nothing to predict",
-        "micro-batches", "logits in chunks", "recomputed",
+        "micro-batches", "logits in chunks", "recomputed", *WEIGHTS,
     ),
     weight=5,
     kernels=(*KERNELS, CROSS_ENTROPY, LINEAR_CROSS_ENTROPY),
@@ -83,15 +85,20 @@ LOSS_AND_GRADS = Component(
         Bug("label smoothing forgotten", "numpy", '"label_smoothing": train_config.label_smoothing, ', "", "_loss"),
         Bug("dropout of another step", "numpy", "train_config.seed, step,", "train_config.seed, step + 1,"),
         Bug("loss counted twice in the gradient", "numpy", "vjp(scale)", "vjp(2.0 * scale)"),
-        Bug("mean of means", "numpy", "own, denominator)", "own, train_config.accumulate * max(1, int(np.sum(targets[rows] != IGNORED))))"),
+        Bug("mean of means", "numpy", "own, denominator, share", "own, train_config.accumulate * max(1, int(np.sum(targets[rows] != IGNORED))), share"),
         Bug("every micro-batch drops alike", "numpy", "step, rows.start)", "step, 0)"),
         Bug("gradient of the last micro-batch", "numpy", "{name: grads[name] + grad for name, grad in part_grads.items()}", "part_grads"),
         Bug("head's gradient in place of the embedding's", "numpy", "grads[head] + dweight", "dweight", "_loss"),
+        Bug("tokens counted, not their weights", "numpy", "counts if weights is None else counts * weights", "counts", needs=("any weights",)),
+        Bug("weights of the first rows", "numpy", "array[rows] for array in (documents, weights)", "array[: rows.stop - rows.start] for array in (documents, weights)", needs=("any weights", "micro-batches")),
+        Bug("every micro-batch divides by its own weight", "numpy", "own, denominator, share\n", "own, float(np.sum((targets[rows] != IGNORED) * (1 if share is None else share))) or 1.0, share\n", needs=("any weights", "micro-batches")),
+        Bug("weights forgotten in Torch", "torch", "weights=weights, **settings", "weights=None if weights is None else weights.sign(), **settings", "loss_share", needs=("any weights",)),
+        Bug("tokens counted in Torch", "torch", "counts if weights is None else counts * weights", "counts", "loss_denominator", needs=("any weights",)),
         Bug("softcap forgotten in chunks", "torch", "config.logit_softcap,", "0.0,", "loss_share"),
         Bug("z-loss forgotten", "torch", ', "z_loss": train_config.z_loss', "", "loss_share"),
         Bug("weights rounded to 16 bits", "torch", "param.detach().to(dtype)", "param.detach().to(torch.bfloat16).to(dtype)"),
         Bug("documents forgotten", "torch", "keep=keep, documents=documents", "keep=keep", "loss_share"),
-        Bug("documents of the first rows", "torch", "documents[rows]", "documents[:size]"),
+        Bug("documents of the first rows", "torch", "tensor[rows] for", "tensor[:size] for"),
         Bug("dropout left out", "torch", "keep=keep", "keep=None", "loss_share"),
         Bug("losses of micro-batches not added", "torch", "total += loss.detach()", "total = loss.detach()"),
     ),

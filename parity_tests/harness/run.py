@@ -241,16 +241,17 @@ class Reference:
     def judge(self, actual):
         """Worst error of a result in budgets; Mismatch where it is wrong in kind."""
         same_paths(actual, self.exact)
-        worst = Worst()
-        for path, exact in self.exact.items():
-            dtype = expected_format(self.component, path, exact.dtype, self.dtype)
-            if self.side == "numpy" and exact.values.dtype.kind != "f":
-                dtype = exact.dtype
-            wanted = Leaf(exact.values, dtype)
-            if path in self.tolerance:
-                largest = budget.PRECISIONS[dtype].largest if dtype in budget.PRECISIONS else np.inf
-                found = compare(path, actual[path], wanted, self.tolerance[path], largest)
-            else:
-                found = compare_exact(path, actual[path], wanted)
-            worst = max(worst, found, key=lambda one: one.ratio)
-        return worst
+        parts = (self.judge_part(path, actual[path]) for path in self.exact)
+        return max(parts, key=lambda one: one.ratio, default=Worst())
+
+    def judge_part(self, path, part):
+        """The same for one part of a result, a Leaf."""
+        exact = self.exact[path]
+        dtype = expected_format(self.component, path, exact.dtype, self.dtype)
+        if self.side == "numpy" and exact.values.dtype.kind != "f":
+            dtype = exact.dtype
+        wanted = Leaf(exact.values, dtype)
+        if path not in self.tolerance:
+            return compare_exact(path, part, wanted)
+        largest = budget.PRECISIONS[dtype].largest if dtype in budget.PRECISIONS else np.inf
+        return compare(path, part, wanted, self.tolerance[path], largest)

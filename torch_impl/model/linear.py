@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 
 from torch_impl.model.float8 import Float8, float8_linear
+from torch_impl.model.low_rank import LowRank
 from torch_impl.model.quantization import Quantized, quantized_linear
 
 
@@ -15,4 +16,6 @@ def linear(x, weight, bias=None):
         return quantized_linear(x, weight, bias)
     if isinstance(weight, Float8):
         return float8_linear(x, weight.values, bias)
+    if isinstance(weight, LowRank):
+        return weight.linear(x, bias)
     return F.linear(x, weight, bias)

@@ -42,6 +42,8 @@ def transformer(
     length = tokens.shape[-1]
     if length > config.context and not config.endless:
         raise UserError(f"{length} tokens do not fit the model's context of {config.context}; give at most that many")
+    if logits and config.output == "reward":
+        raise UserError("this is a reward model, which predicts no tokens; give a model of text")
     keep = keep or {"embedding": None, "blocks": [None] * config.layers}
     if documents is None:
         positions = torch.arange(length, device=tokens.device)[None]

@@ -1,12 +1,11 @@
 """The training loop: batch, step, log, evaluate, save. The host hands work to the device and rarely waits for it."""
 
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from numpy_ref import checkpoint_file, log
-from numpy_ref.interrupt import TIME, Interrupted, interruptible
+from numpy_ref import checkpoint_file
+from numpy_ref.drive import drive
 from numpy_ref.processes import ALONE
 from numpy_ref.saving import Saver
 from torch_impl.data.batches import batch, packed_batch
@@ -16,6 +15,8 @@ from torch_impl.training import checkpoint, distributed
 from torch_impl.training.evaluate import evaluate
 from torch_impl.training.optimizer import init_states
 from torch_impl.training.step import train_step
+
+TORCH_ONLY = {"device_name", "master_dtype"}
 
 
 def train(
@@ -34,89 +35,71 @@ def train(
     c, processes, parallel = train_config, distributed.current(), None
     device = choose_device(c.device)
     if processes is ALONE:
-        run = _resumed(model_config, c, out) if resume else _begin(model_config, c)
+        run = resumed(model_config, c, out) if resume else _begin(model_config, c)
     else:
         from torch_impl.training import parallel_run  # here, because it takes half a second
 
-        run, parallel = parallel_run.start(processes, model_config, c, out, resume, device, _master(c))
+        run, parallel = parallel_run.start(processes, model_config, c, out, resume, device, master_dtype(c))
     shared = {"parallel": parallel} if parallel else {}
-    last = min(c.steps, stop_after or c.steps)
     if processes.rank == 0:
-        checkpoint_file.describe(out, model_config, train_config, _name(device))
+        checkpoint_file.describe(out, model_config, c, device_name(device))
+
+    def step():
+        inputs, targets, packing = _batch(dataset, run.position, model_config, c, device, processes)
+        metrics, run.params, run.states = train_step(
+            run.params, run.states, inputs, targets, model_config, c, run.step, **packing, **shared
+        )
+        run.advance(c.batch, inputs.numel() * processes.world)
+        return metrics
 
     def held_out():
         if parallel:
             return parallel.held_out(dataset.validation, c.batch, model_config.context, c.eval_tokens)
         return evaluate(run.params, model_config, dataset.validation, c.batch, limit=c.eval_tokens)["loss"]
 
-    with (
-        interruptible(seconds) as asked,  # first, so that signals wait for the last save as well
-        log.Log(Path(out) / log.NAME, run, report, processes.rank == 0) as rows,
-        _saver(out, c, rows.note, parallel) as saver,
-    ):
-        stop = None
-        while run.step < last and stop is None:
-            inputs, targets, packing = _batch(dataset, run.position, model_config, c, device, processes)
-            metrics, run.params, run.states = train_step(
-                run.params, run.states, inputs, targets, model_config, c, run.step, **packing, **shared
-            )
-            run.advance(c.batch, inputs.numel() * processes.world)
-            rows.add(metrics)
-            saver.check()
-            best = _due(run.step, c.eval_every, c.steps) and rows.flush(held_out)
-            if sample and c.sample_every and run.step % c.sample_every == 0:
-                rows.aside(partial(parallel.on_first, sample) if parallel else sample)
-            stop = _agreed(processes, asked(saver.seconds))
-            save = best or stop is not None or _due(run.step, c.save_every, last)
-            if save or rows.due():
-                rows.flush()  # too many bad steps end the run here, before they reach the checkpoint
-            if save and (processes.rank == 0 or _is_sharded(c, parallel)):
-                saver.save(run, checkpoint.snapshot)
-    if stop not in (None, TIME) and run.step < last:
-        raise Interrupted(run.step, stop)
-    return run
+    return drive(
+        run, out, step, held_out, checkpoint.snapshot, stop_after, report, seconds,
+        sample=partial(parallel.on_first, sample) if sample and parallel else sample,
+        processes=processes,
+        saver=partial(_saver, c, parallel),
+        saves=processes.rank == 0 or _is_sharded(c, parallel),
+    )  # fmt: skip
 
 
 def _begin(model_config, train_config):
     """The Run before its first step."""
-    params = initialise(model_config, train_config.seed, _master(train_config), choose_device(train_config.device))
+    params = initialise(model_config, train_config.seed, master_dtype(train_config), choose_device(train_config.device))
     return checkpoint_file.Run(model_config, train_config, params, init_states(params, train_config))
 
 
-def _resumed(model_config, train_config, out):
+def resumed(model_config, train_config, out):
     """The Run saved in ``out``, to go on under ``train_config``. Raises UserError where it can't."""
-    name = str(_master(train_config)).removeprefix("torch.")
+    name = str(master_dtype(train_config)).removeprefix("torch.")
     run = checkpoint.load(out, name, choose_device(train_config.device))
     checkpoint_file.check_resumable(run, model_config, train_config, out)
     run.train_config = train_config
     return run
 
 
-def _saver(out, train_config, note, parallel):
+def _saver(train_config, parallel, out, keep, note):
     """What saves the run: in one file from the first process, or in parts from all."""
     if not _is_sharded(train_config, parallel):
-        return Saver(out, train_config.keep, note)
+        return Saver(out, keep, note)
     from torch_impl.training.sharded_checkpoint import ShardedSaver  # here, because it takes half a second
 
-    return ShardedSaver(out, train_config.keep, note, parallel)
+    return ShardedSaver(out, keep, note, parallel)
 
 
 def _is_sharded(train_config, parallel):
     return train_config.sharded or parallel is not None and parallel.sharded
 
 
-def _agreed(processes, reason):
-    """Why to stop, or None: the same on all processes. A signal that reached one of them goes before the clock."""
-    code = processes.agree({None: 0, TIME: 1}.get(reason, reason))
-    return {0: None, 1: TIME}.get(code, code)
-
-
-def _master(train_config):
+def master_dtype(train_config):
     """The number format of the weights: 16-bit formats only compute."""
     return torch.float64 if train_config.dtype == "float64" else torch.float32
 
 
-def _name(device):
+def device_name(device):
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
@@ -135,8 +118,3 @@ def _batch(dataset, position, model_config, c, device, processes):
         found = batch(dataset.train, position, c.batch, model_config.context, c.seed, **part)
     inputs, targets, *documents = (_placed(tensor, device) for tensor in found)
     return inputs, targets, {"documents": documents[0]} if documents else {}
-
-
-def _due(step, every, last):
-    """Whether something that happens every so many steps (0: never), and at the last one, happens after ``step``."""
-    return step == last or bool(every) and step % every == 0

@@ -22,11 +22,11 @@ from torch.utils.checkpoint import checkpoint
 
 from numpy_ref.config import parameter_shapes
 from numpy_ref.errors import UserError
-from torch_impl.data.batches import IGNORED, evaluation_windows
+from torch_impl.data.batches import evaluation_windows
 from torch_impl.model.block import block
 from torch_impl.model.transformer import Transformer, dropout_masks, transformer
 from torch_impl.training import clipping, muon
-from torch_impl.training.step import loss_share
+from torch_impl.training.step import loss_denominator, loss_share
 
 TORCH_ONLY_FILE = "the reference trains in one process"
 
@@ -59,12 +59,12 @@ class Learner(Transformer):
         self.blocks = torch.nn.ModuleList(layers)
         self.settings = {True: train_config, False: dataclasses.replace(train_config, label_smoothing=0.0, z_loss=0.0)}
 
-    def forward(self, inputs, targets, documents, keep, denominator):
+    def forward(self, inputs, targets, documents, keep, denominator, shares=None):
         """The share of these rows in the loss (): the sum over their targets / denominator; plain when not training."""
         weights = {name: param.to(self.dtype) for name, param in self.named_parameters() if name in self.outer}
         settings = self.settings[self.training]
         return loss_share(
-            inputs, targets, weights, self.config, settings, keep, documents, denominator, self._transformer
+            inputs, targets, weights, self.config, settings, keep, documents, denominator, self._transformer, shares
         )
 
     def _transformer(self, tokens, weights, config, keep, documents, recompute, logits):
@@ -115,21 +115,21 @@ class Parallel:
             module.set_force_sum_reduction_for_comms(True)
         return module
 
-    def loss_and_grads(self, inputs, targets, step, documents=None, scale=1.0):
+    def loss_and_grads(self, inputs, targets, step, documents=None, scale=1.0, weights=None):
         """``step.loss_and_grads`` of the whole batch; inputs and targets (B / world, T) are this process's rows.
 
         The loss () is that of the whole batch, on every process; the gradients are name -> that of its share.
         The processes talk once for all micro-batches (``accumulate``): after the last.
         """
         c = self.train_config
-        denominator = self.processes.sum((targets != IGNORED).sum()).clamp(min=1)
+        denominator = loss_denominator(targets, weights, self.processes.sum)
         size, total = len(inputs) // c.accumulate, torch.zeros((), device=inputs.device)
         for first in range(0, len(inputs), size):
             rows, place = slice(first, first + size), self.processes.rank * len(inputs) + first
             keep = dropout_masks(self.config, size, inputs.shape[1], c.seed, step, place, inputs.device)
-            own = None if documents is None else documents[rows]
+            own, shares = (None if tensor is None else tensor[rows] for tensor in (documents, weights))
             with self._talking(first + size == len(inputs)):
-                loss = self.module(inputs[rows], targets[rows], own, keep, denominator)
+                loss = self.module(inputs[rows], targets[rows], own, keep, denominator, shares)
                 (loss * scale if scale != 1 else loss).backward()
             total = total + loss.detach()
         grads = {name: _own(param.grad) for name, param in self.parameters.items()}

@@ -13,6 +13,7 @@ from torch_impl.data.batches import IGNORED
 from torch_impl.device import choose_dtype
 from torch_impl.model.float8 import float8_params, require_float8
 from torch_impl.model.transformer import dropout_masks, transformer
+from torch_impl.sft.lora import adapt
 from torch_impl.training.clipping import clip_by_global_norm_
 from torch_impl.training.ema import ema_
 from torch_impl.training.loss_scaling import update_scale
@@ -20,40 +21,56 @@ from torch_impl.training.losses import cross_entropy, linear_cross_entropy
 from torch_impl.training.optimizer import update
 from torch_impl.training.schedules import learning_rate
 
-TORCH_ONLY = {"compute_dtype", "loss_share"}
-TORCH_EXTRA_ARGUMENTS = {"forward", "parallel"}
+TORCH_ONLY = {"compute_dtype", "loss_denominator", "loss_share"}
+TORCH_EXTRA_ARGUMENTS = {"forward", "parallel", "dtype"}
 
 
 def loss_and_grads(
-    params, inputs, targets, model_config, train_config, step, documents=None, forward=transformer, scale=1.0
+    params,
+    inputs,
+    targets,
+    model_config,
+    train_config,
+    step,
+    documents=None,
+    forward=transformer,
+    scale=1.0,
+    weights=None,
+    frozen=None,
 ):
     """The mean loss of a batch and its gradient.
 
     Shapes: params name -> (...), inputs and targets (B, T) integers on the device of params. Returns (loss (), a tensor
     in nats per token; name -> gradient, in shape and format of the parameter). Dropout masks follow from the step.
-    documents (B, T): texts that share a row, see ``transformer``.
+    documents (B, T): texts that share a row, see ``transformer``. weights (B, T): of the targets, see ``cross_entropy``.
+    frozen: (weights, LoRA) where params are trained beside weights that stay as they are, see ``sft/lora.py``.
     ``forward``: ``transformer`` or ``torch.compile(transformer)``. ``scale``: the loss is multiplied by it before the
     backward pass and the gradients divided after, which float16 needs.
 
     Gradient accumulation: ``accumulate`` equal parts of the rows, one after the other, each divided by the number of
-    targets that count in all of them, summed in the format of the parameters. UserError where the rows don't divide.
+    targets (or the weight) that counts in all of them, summed in the format of the parameters. UserError where the rows
+    don't divide.
     """
     if len(inputs) % train_config.accumulate:
         raise UserError(f"accumulate={train_config.accumulate} does not divide the {len(inputs)} rows of the batch")
     dtype = compute_dtype(params, model_config, train_config)
     leaves = {name: param.detach().to(dtype).requires_grad_() for name, param in params.items()}
-    weights = leaves
+    computing = leaves
+    if frozen:
+        frozen, lora = {name: value.to(dtype) for name, value in frozen[0].items()}, frozen[1]
     if train_config.float8:
         require_float8(inputs.device, params)
-        weights = float8_params(leaves)
-    denominator = (targets != IGNORED).sum().clamp(min=1)  # a tensor: counting does not wait for the device
+        computing = float8_params(leaves)
+    denominator = loss_denominator(targets, weights)
     size, total, sums = len(inputs) // train_config.accumulate, None, None
     for first in range(0, len(inputs), size):
         rows = slice(first, first + size)
         keep = dropout_masks(model_config, size, inputs.shape[1], train_config.seed, step, first, inputs.device)
-        own = None if documents is None else documents[rows]
+        own, shares = (None if tensor is None else tensor[rows] for tensor in (documents, weights))
+        if frozen:  # a graph of its own for each backward pass
+            computing = adapt(frozen, leaves, model_config, lora)
         loss = loss_share(
-            inputs[rows], targets[rows], weights, model_config, train_config, keep, own, denominator, forward
+            inputs[rows], targets[rows], computing, model_config, train_config, keep, own, denominator, forward, shares
         )
         grads = torch.autograd.grad(loss * scale if scale != 1 else loss, list(leaves.values()))
         grads = [grad.to(param.dtype) for grad, param in zip(grads, params.values())]
@@ -67,19 +84,30 @@ def loss_and_grads(
     return total, dict(zip(leaves, sums))
 
 
-def loss_share(inputs, targets, weights, config, train_config, keep, documents, denominator, forward):
-    """These rows' share of the loss (); where the logits are many, they exist in chunks only."""
+def loss_denominator(targets, weights=None, over=None):
+    """How many of the targets count, or what they weigh; 1 for 0. (), a tensor: counting does not wait for the device.
+
+    ``over(total)``: the sum of it over all processes.
+    """
+    counts = targets != IGNORED
+    total = (counts if weights is None else counts * weights).sum()
+    total = over(total) if over else total
+    return total.where(total != 0, 1)
+
+
+def loss_share(inputs, targets, params, config, train_config, keep, documents, denominator, forward, weights=None):
+    """These rows' share of the loss (); where the logits are many, or not all wanted, they exist in chunks only."""
     chunk = train_config.loss_rows(targets.numel(), config.vocab_size)
-    whole = chunk >= targets.numel()
+    whole = chunk >= targets.numel() and weights is None
     settings = {"label_smoothing": train_config.label_smoothing, "z_loss": train_config.z_loss}
     y = forward(
-        inputs, weights, config, keep=keep, documents=documents, recompute=train_config.recompute, logits=whole
+        inputs, params, config, keep=keep, documents=documents, recompute=train_config.recompute, logits=whole
     )
     if whole:
         return cross_entropy(y, targets, denominator=denominator, **settings)
-    head = weights["token_embedding.weight" if config.tie_embeddings else "output.weight"]
+    head = params["token_embedding.weight" if config.tie_embeddings else "output.weight"]
     return linear_cross_entropy(
-        y, head, targets, config.logit_softcap, denominator=denominator, chunk=chunk, **settings
+        y, head, targets, config.logit_softcap, denominator=denominator, chunk=chunk, weights=weights, **settings
     )
 
 
@@ -94,6 +122,8 @@ def train_step(
     documents=None,
     forward=transformer,
     parallel=None,
+    weights=None,
+    frozen=None,
 ):
     """One optimiser step on a batch, in place.
 
@@ -106,19 +136,28 @@ def train_step(
     states["ema"] is the moving average of the weights, from those before the first step on.
     ``parallel``: the other processes (see ``parallel.Parallel``); the batch is then this one's part.
     """
-    lr = learning_rate(step, train_config)
     dtype = compute_dtype(params, model_config, train_config)
-    scaling = states.setdefault("loss_scale", {"scale": 2.0**16, "good_steps": 0}) if dtype == torch.float16 else None
-    scale = scaling["scale"] if scaling else 1.0
+    scale = loss_scale(states, train_config, dtype)["scale"]
     if parallel:
-        loss, grads = parallel.loss_and_grads(inputs, targets, step, documents, scale)
+        loss, grads = parallel.loss_and_grads(inputs, targets, step, documents, scale, weights)
     else:
         loss, grads = loss_and_grads(
-            params, inputs, targets, model_config, train_config, step, documents, forward, scale
+            params, inputs, targets, model_config, train_config, step, documents, forward, scale, weights, frozen
         )
+    return apply_gradients(params, states, loss, grads, train_config, step, dtype, parallel)
+
+
+def apply_gradients(params, states, loss, grads, train_config, step, dtype=None, parallel=None):
+    """What follows the backward pass of any loss: clipping, the update in place, the moving average.
+
+    loss (), a tensor; grads as from ``loss_and_grads``; dtype: the format in which the step computed (``compute_dtype``).
+    Returns what ``train_step`` returns.
+    """
+    lr = learning_rate(step, train_config)
     norm = clip_by_global_norm_(grads, train_config.clip, parallel and parallel.global_norm(grads))
     skipped = not math.isfinite(loss + norm)  # waits for the device
-    if scaling:
+    if dtype == torch.float16:
+        scaling = loss_scale(states, train_config, dtype)
         scaling["scale"], scaling["good_steps"] = update_scale(*scaling.values(), not skipped)
     if not skipped:
         if train_config.ema and "ema" not in states:
@@ -131,9 +170,16 @@ def train_step(
     return {"loss": loss, "lr": lr, "grad_norm": norm, "skipped": skipped}, params, states
 
 
+def loss_scale(states, train_config, dtype=None):
+    """{"scale", "good_steps"} of dynamic loss scaling, kept in ``states`` where the step computes in float16."""
+    if dtype != torch.float16:
+        return {"scale": 1.0, "good_steps": 0}
+    return states.setdefault("loss_scale", {"scale": 2.0**16, "good_steps": 0})
+
+
 def compute_dtype(params, model_config, train_config):
     """The format in which a step computes: as the config says; "auto" leaves float64 weights in float64."""
-    weight = params["token_embedding.weight"]
+    weight = next(iter(params.values()))
     if train_config.dtype == "auto" and weight.dtype != torch.float32:
         return weight.dtype
     return choose_dtype(train_config.dtype, weight.device, model_config)

@@ -1,0 +1,1 @@
+"""Lessons to read, exercises that grade themselves, and the pictures of both: ``python -m lessons`` says what to do next."""

@@ -1,0 +1,1 @@
+"""Reward models: from preferences to a number for every answer."""
