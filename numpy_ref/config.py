@@ -59,6 +59,7 @@ class ModelConfig:
     head_width: int = option(0, "features of a head (0: width / heads)")
     qk_norm: bool = option(False, "RMS norm of every query and key")
     attention_softcap: float = option(0.0, "bends attention scores by c tanh(score / c) (0: not)")
+    attention_curvature: float = option(0.0, "attention by distance in hyperbolic space of curvature -c (0: by products)")
     window: int = option(0, "a position sees the last window keys, itself among them (0: all)")
     full_attention_every: int = option(0, "with a window: every n-th layer sees everything all the same (0: none)")
     sinks: int = option(0, "with a window: the first tokens of a text, which stay visible")
@@ -110,6 +111,9 @@ class ModelConfig:
             require(self, name, lambda v, choices=choices: v in choices, "one of " + ", ".join(choices))
         for name in ("attention_softcap", "logit_softcap"):
             require(self, name, lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0 (0: no cap)")
+        require(self, "attention_curvature", lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
+        if self.attention_curvature and self.attention_softcap:
+            raise UserError("attention_curvature scores by distances, which attention_softcap can't bend; give one of them")
         require(self, "norm_eps", lambda v: 0 < v < 1, "above 0 and below 1")
         require(self, "embedding_scale", lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
         require(self, "dropout", lambda v: 0 <= v < 1, "at least 0 and below 1")
@@ -208,6 +212,11 @@ class ModelConfig:
     def head_features(self):
         """Features of one attention head."""
         return self.head_width or self.width // self.heads
+
+    @property
+    def attended_features(self):
+        """Features of a head in attention and its cache: hyperbolic ones have a time coordinate as well."""
+        return self.head_features + (self.attention_curvature > 0)
 
     @property
     def key_value_heads(self):

@@ -65,7 +65,7 @@ def flops_forward(model):
     ]
     seen = sum(keys_seen(model, layer) for layer in range(model.layers))
     weights = round(sum(matrices)) + model.width * model.vocab_size  # the head, tied or not
-    return 2 * weights + round(4 * model.heads * model.head_features * seen)
+    return 2 * weights + round(4 * model.heads * model.attended_features * seen)
 
 
 def keys_seen(model, layer):
@@ -96,7 +96,7 @@ def cache_numbers(model):
     for layer in range(model.layers):
         window = model.layer_window(layer)
         entries += min(model.context, window + model.sinks) if window else model.context
-    return 2 * model.key_value_heads * model.head_features * entries
+    return 2 * model.key_value_heads * model.attended_features * entries
 
 
 def activation_numbers(model, train):

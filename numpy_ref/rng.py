@@ -26,6 +26,7 @@ STREAM_MIXTURE = 19 << 32  # + block of draws
 STREAM_ADAPTER = 20 << 32  # + number of what is trained
 STREAM_ROLLOUT = 32 << 32  # + number of the rollout
 STREAM_MINIBATCH = 33 << 32  # + number of the pass over a rollout
+STREAM_SEGMENTS = 64 << 32  # + 0: where a text is cut into tokens
 
 _WORD = 0xFFFFFFFF
 _ROUNDS = 10

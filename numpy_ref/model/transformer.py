@@ -19,7 +19,16 @@ from numpy_ref.rng import STREAM_DROPOUT
 
 
 def transformer(
-    tokens, params, config, mask=None, keep=None, documents=None, recompute=False, logits=True, routing=None
+    tokens,
+    params,
+    config,
+    mask=None,
+    keep=None,
+    documents=None,
+    recompute=False,
+    logits=True,
+    positions=None,
+    routing=None,
 ):
     """A decoder: every position predicts the token after it and sees nothing of the future.
 
@@ -35,6 +44,8 @@ def transformer(
     its positions from 0. A negative id is padding; its logits mean nothing, and nothing depends on it.
     recompute: keep only what enters a block, and compute the block anew in the backward pass (arXiv:1604.06174): memory
     for one block instead of all, for one more forward pass.
+    positions: None, or whole numbers (B, T), where they are not those of one text: with a mask, several texts that begin
+    alike can share the beginning. They are below the context; windows go by place in the row.
     logits: False ends before the output head, for losses that hold the logits in parts (``linear_cross_entropy``).
     routing: None, or in training what each layer's ``moe`` takes, a list; then the value is (y, routes), with the route
     of each layer that has experts, and the vjp takes their dlogits as a second argument, a list.
@@ -45,10 +56,12 @@ def transformer(
 
     Backward: the parts in reverse. A parameter that is used twice, the tied embedding, gets the sum of both gradients.
     """
-    _check_length(tokens, config)
+    if positions is None:
+        _check_length(tokens, config)
     if logits and config.output == "reward":
         raise UserError("a reward model has no scores of next tokens; give a model of text")
-    positions = np.arange(tokens.shape[1])[None] if documents is None else document_positions(documents)
+    if positions is None:
+        positions = np.arange(tokens.shape[1])[None] if documents is None else document_positions(documents)
     x, embed_vjp = embed(tokens, positions, params, config, None if keep is None else keep["embedding"])
     phases = rope_phases(positions, config, x.dtype) if config.positions == "rope" else None
     run = partial(_recomputed, block) if recompute else block

@@ -7,7 +7,7 @@ from torch_impl.model.feed_forward import feed_forward
 from torch_impl.model.kv_cache import cache_slots, cached_attention
 from torch_impl.model.linear import linear
 from torch_impl.model.moe import moe
-from torch_impl.model.multi_head_attention import project
+from torch_impl.model.multi_head_attention import attended_heads, project
 from torch_impl.model.norms import norm
 from torch_impl.model.parameters import with_prefix
 from torch_impl.model.positions import rope_phases
@@ -53,6 +53,7 @@ def _cached_block(x, params, config, layer, phases, positions, layer_cache):
     def attention(x):
         own = with_prefix(params, "attention")
         y, written = cached_attention(*project(x, own, config, phases), positions, layer_cache, config, layer)
+        y = attended_heads(y, config)
         return linear(y.transpose(1, 2).flatten(2), own["output.weight"], own.get("output.bias")), written
 
     def feeding(x):

@@ -30,13 +30,13 @@ class Decoder:
     - queries that share a key head are the rows of one product, instead of copies of the keys;
     - while all rows are equally long, attention reads just the filled part of the buffers and needs no mask.
 
-    params, config: the model. Post-norm blocks, ALiBi, soft-capped scores and experts take ``cached_transformer``'s way.
+    params, config: the model. Post-norm blocks, ALiBi, soft-capped scores, experts and hyperbolic heads take ``cached_transformer``'s way.
     """
 
     def __init__(self, params, config, rows):
         self.params, self.config = params, config
         self.plain = config.norm_position == "post" or config.positions == "alibi" or config.attention_softcap > 0
-        self.plain = self.plain or config.experts > 0
+        self.plain = self.plain or config.experts > 0 or config.attention_curvature > 0
         if self.plain:
             return
         self.dtype = params["token_embedding.weight"].dtype

@@ -31,6 +31,7 @@ def transformer(
     documents=None,
     recompute=False,
     logits=True,
+    positions=None,
     routing=None,
     run_block=block,
 ):
@@ -48,18 +49,19 @@ def transformer(
     recompute: each block's activations are dropped and made again in the backward pass (arXiv:1604.06174).
     logits=False: (B, T, d) instead, normed, as the output matrix takes it; for ``linear_cross_entropy``.
     routing: in training, what ``moe`` takes in each layer; then (logits, routes of the layers with experts) comes back.
+    positions (B, T): of each token, below the context, if not its place in the row or document; windows still count
+    places.
     run_block: called in place of ``block``, with its arguments.
     """
     length = tokens.shape[-1]
-    if length > config.context and not config.endless:
+    if positions is None and length > config.context and not config.endless:
         raise UserError(f"{length} tokens do not fit the model's context of {config.context}; give at most that many")
     if logits and config.output == "reward":
         raise UserError("this is a reward model, which predicts no tokens; give a model of text")
     keep = keep or {"embedding": None, "blocks": [None] * config.layers}
-    if documents is None:
-        positions = torch.arange(length, device=tokens.device)[None]
-    else:
-        positions = document_positions(documents)
+    if positions is None:
+        places = torch.arange(length, device=tokens.device)[None]
+        positions = places if documents is None else document_positions(documents)
 
     x = embed(tokens, positions, params, config, keep["embedding"])
     phases = rope_phases(positions, config, x.dtype) if config.positions == "rope" else None
