@@ -204,6 +204,7 @@ def build_parser(wing):
     plot = command("plot", "draw the curves of any number of runs in one picture", run_plots.plot)
     plot.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     plot.add_argument("--out", required=True, metavar="FILE.png", help="picture")
+    plot.add_argument("--experts", action="store_true", help="the load of each expert over training, instead of curves")
     plot.add_argument("--peak", type=float, metavar="TFLOPS", help="the device's best, for MFU (known GPUs: by name)")
 
     quantize = command("quantize", "write a smaller copy of a model, in 8 or 4 bits a weight", commands.quantize)

@@ -53,6 +53,7 @@ PARTS = {
     "data": "2",
     "training": "2",
     "inference": "2",
+    "hyperbolic": "10",
 }
 
 

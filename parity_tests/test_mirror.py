@@ -18,8 +18,12 @@ TESTS = Path(__file__).parent
 
 # Public functions without a declaration of their own, and the test file that holds them against each other instead.
 ELSEWHERE = {
+    "hyperbolic.layers.lift_heads": "test_hyperbolic.py",
+    "hyperbolic.riemannian_sgd.named": "test_hyperbolic.py",
+    "hyperbolic.tangent.sum_to": "test_hyperbolic.py",
     "inference.generate.generate": "test_generate.py",
     "inference.generate.sample_of_each_row": "test_generate.py",
+    "model.multi_head_attention.attended_heads": "test_hyperbolic.py",
     "model.multi_head_attention.project": "test_cache.py",
     "model.transformer.embed": "test_cache.py",
     "model.transformer.head": "test_cache.py",
@@ -30,8 +34,11 @@ ELSEWHERE = {
     "model.float8.float8_params": "test_float8.py",
     "model.float8.require_float8": "test_float8.py",
     "precision.Rounded": "test_precision.py",
+    "precision.plain": "test_precision.py",
     "precision.stored": "test_precision.py",
+    "precision.stored_like": "test_precision.py",
     "precision.stored_once": "test_precision.py",
+    "model.moe.experts_loop": "test_moe.py",
     "model.quantization.Quantized": "test_quantization.py",
     "model.transformer.Transformer": "test_oracles.py",
     "grpo.loop.advantages": "test_rl.py",
@@ -81,6 +88,7 @@ ELSEWHERE = {
     "training.step.loss_scale": "test_step.py",
     "training.step.loss_denominator": "test_step.py",
     "training.step.loss_share": "test_distributed.py",
+    "training.step.routed_tokens": "test_distributed.py",
     "training.step.train_step": "test_properties.py",
 }
 # Nothing to compare: each wing has devices and formats of its own.
