@@ -6,7 +6,7 @@ Such a module has ``groups(options)``, lists of jobs for ``plan``; ``measure(job
 
 import importlib
 
-MODULES = ("inference", "windows", "quality", "speculation", "kernels", "tokenizing", "memory", "io")  # in the order of the report
+MODULES = ("inference", "windows", "quality", "speculation", "kernels", "tokenizing", "memory", "tuning", "io")  # in the order of the report
 KINDS = {
     "inference": "inference",
     "window": "windows",
@@ -15,6 +15,7 @@ KINDS = {
     "attention": "kernels",
     "tokenizing": "tokenizing",
     "memory": "memory",
+    "tuning": "tuning",
     "io": "io",
 }
 
