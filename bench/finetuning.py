@@ -12,6 +12,7 @@ there is not trained again; so it goes on where it was stopped.
 import argparse
 import dataclasses
 import json
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -39,7 +40,7 @@ from torch_impl.training.loop import train
 SEEDS = (0, 1, 2)
 CHAT = ChatFormat(256)
 BASE_STEPS = 400
-ASKED = 500  # held-out prompts of a figure
+ASKED = 500  # held-out prompts of a figure; on the way a third of them is asked
 MASKING = {"prompts count 0": 0.0, "prompts count 0.1": 0.1, "prompts count 1": 1.0}
 CURRICULA = ("random", "length", "anti", "competence", "self-paced")
 DIGITS = range(2, 9)
@@ -55,7 +56,8 @@ def main(argv=None):
     options = parser.parse_args(argv)
     base = base_model(options.work / "base")
     found = {"environment": environment.describe("cpu"), "base": {"parameters": parameter_count(base.model_config), "steps": base.step}}
-    jobs = [(kind, name, seed) for kind, names in (("masking", MASKING), ("curricula", CURRICULA)) for name in names for seed in SEEDS[: options.seeds]]
+    kinds = {"masking": MASKING, "curricula": CURRICULA}
+    jobs = [(kind, name, seed) for kind, names in kinds.items() for seed in SEEDS[: options.seeds] for name in names]
     jobs = [job for job in jobs if options.only in (None, job[0])]
     for number, (kind, name, seed) in enumerate(jobs, 1):
         print(f"[{number}/{len(jobs)}] {kind}: {name}, seed {seed}", file=sys.stderr, flush=True)
@@ -83,9 +85,9 @@ def settings_of(kind, name, seed):
     """(TrainConfig, SFTConfig) of a run."""
     shared = TrainConfig(**dataclasses.asdict(TRAINING) | {"seed": seed, "device": "cpu", "dtype": "float32", "save_every": 0, "batch": 64})
     if kind == "masking":
-        train_config = dataclasses.replace(shared, steps=600, lr=2e-3, eval_every=100, sample_every=50)
+        train_config = dataclasses.replace(shared, steps=400, lr=2e-3, eval_every=100, sample_every=50)
         return train_config, SFTConfig(prompt_weight=MASKING[name])
-    train_config = dataclasses.replace(shared, steps=400, lr=2e-3, eval_every=100, sample_every=50)
+    train_config = dataclasses.replace(shared, steps=300, lr=2e-3, eval_every=100, sample_every=50)
     return train_config, SFTConfig(curriculum=name, measure_every=50)
 
 
@@ -117,32 +119,27 @@ def run(work, base, kind, name, seed):
     model = dataclasses.replace(base.model_config, vocab_size=CHAT.vocab_size)
     arguments = CHAT, WING.encode, model.context
     data = conversations.tokenized([training], *arguments, sft_config.prompt_weight)
-    golden = [one for group in held_out.values() for one in group]
+    golden = [(figure, one) for figure, group in held_out.items() for one in group]
     wing, curve, start = with_chat(WING, CHAT), [], perf_counter()
 
     def measure(run):
         current = dataclasses.replace(run, params=model_weights(run), frozen=None)
-        rows, _ = report.judged(wing, current, golden, batch=256)
-        exact, place = {"step": run.step}, 0
-        for figure, group in held_out.items():
-            exact[figure] = statistics.mean(row["exact"] for row in rows[place : place + len(group)])
-            place += len(group)
-        exact["all"] = statistics.mean(row["exact"] for row in rows)
-        exact["nats"] = sum(row["nats"] for row in rows) / sum(row["tokens"] for row in rows)
-        curve.append(exact)
+        asked = golden if run.step == train_config.steps else golden[::3]
+        rows, summary = report.judged(wing, current, [one for _, one in asked], batch=256)
+        point = {"step": run.step, "all": summary["exact"], "nats": math.log(summary["perplexity"])}
+        for figure in held_out:
+            point[figure] = statistics.mean(row["exact"] for row, (own, _) in zip(rows, asked) if own == figure)
+        curve.append(point)
         return rows
 
     first = dataclasses.replace(train_config, steps=1, lr=1e-12, warmup=0, eval_every=0, sample_every=0)
     untouched = fine_tune(model, first, sft_config, data, data, base.params, folder / "before")
     measure(dataclasses.replace(untouched, step=0))
     folder.mkdir(parents=True, exist_ok=True)
+    judging = conversations.tokenized([[one for _, one in golden]], *arguments)
     trained = fine_tune(
-        model, train_config, sft_config, data, conversations.tokenized([golden], *arguments), base.params, folder,
-        report=Progress(train_config.steps), sample=measure,
-    )  # fmt: skip
-    rows = measure(trained) if curve[-1]["step"] != train_config.steps else None
-    if rows:
-        report.write(folder / "answers.jsonl", rows)
+        model, train_config, sft_config, data, judging, base.params, folder, report=Progress(train_config.steps), sample=measure
+    )
     found = {"curve": curve, "end": curve[-1], "examples": len(data), "seconds": round(perf_counter() - start, 1)}
     found |= {"steps": train_config.steps, "batch": train_config.batch, "lr": train_config.lr, "tokens": trained.tokens}
     replace(path, lambda file: file.write(json.dumps(found).encode()))
