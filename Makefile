@@ -8,7 +8,7 @@ STAMP   = $(VENV)/.ready
 TESTS = OMP_NUM_THREADS=1 $(RUN) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test oracles parity bench nightly clean
+.PHONY: help setup demo test oracles parity bench book nightly clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ test: setup  ## every test
 
 oracles: setup  ## compare with transformers, tokenizers and tiktoken (installs the extra hf)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,hf]'
-	$(TESTS) -n 2 parity_tests/test_hf_oracles.py parity_tests/test_tokenizer_oracles.py
+	$(TESTS) -n 2 parity_tests/test_*_oracles.py
 
 parity: setup  ## prove the two sides equal: table and heat map in runs/parity/
 	OMP_NUM_THREADS=1 $(RUN) -m parity_tests
@@ -38,8 +38,12 @@ parity: setup  ## prove the two sides equal: table and heat map in runs/parity/
 bench: setup  ## measure both sides (PEERS=1: other projects too): report in bench/results/
 ifdef PEERS
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps litgpt
 endif
 	$(RUN) -m bench $(if $(PEERS),--peers)
+
+book: setup  ## the lessons and every component as pages to read, in runs/book/
+	$(RUN) -m lessons book
 
 nightly: setup  ## the long checks: thousands of examples, every component compiled
 	$(TESTS) -n 2 parity_tests --hypothesis-profile nightly

@@ -12,7 +12,9 @@ from bench.runner import ROOT, Runner
 
 def arguments(argv):
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split(":", 1)[1].strip())
-    parser.add_argument("--peers", action="store_true", help="measure other projects too (pip install -e '.[peers]')")
+    parser.add_argument(
+        "--peers", action="store_true", help="measure other projects too (`make bench PEERS=1` installs them)"
+    )
     parser.add_argument("--quick", action="store_true", help="a minute's worth of small cells, into runs/bench")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes CUDA where there is one"
@@ -29,6 +31,9 @@ def arguments(argv):
     )
     parser.add_argument("--checkpoint", metavar="DIR", help="a trained run for quality and speculation (none: train)")
     parser.add_argument("--draft", metavar="DIR", help="a smaller trained run that guesses for speculation")
+    parser.add_argument(
+        "--data", default="pydoc", help="the text of the speedrun: pydoc (default), stdlib, a text file or a folder"
+    )
     parser.add_argument("--out", type=Path, help="folder of the results (default bench/results; quick: runs/bench)")
     parser.add_argument(
         "--report", type=Path, metavar="FOLDER", help="measure nothing; write the report of a device's folder"

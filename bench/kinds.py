@@ -2,11 +2,14 @@
 
 Such a module has ``groups(options)``, lists of jobs for ``plan``; ``measure(job)``, the answer of a worker;
 ``sections(found, drawn)``, texts of the report; and ``PICTURES``, file name -> function of the measured rows.
+A job may say how many ``rounds`` it takes and how many seconds an answer may take (``timeout``).
 """
 
 import importlib
 
-MODULES = ("inference", "windows", "quality", "speculation", "kernels", "tokenizing", "memory", "tuning", "io")  # in the order of the report
+MODULES = (  # in the order of the report
+    "speedrun", "inference", "windows", "quality", "speculation", "kernels", "tokenizing", "memory", "tuning", "io", "reliability",
+)  # fmt: skip
 KINDS = {
     "inference": "inference",
     "window": "windows",
@@ -17,6 +20,8 @@ KINDS = {
     "memory": "memory",
     "tuning": "tuning",
     "io": "io",
+    "speedrun": "speedrun",
+    "reliability": "reliability",
 }
 
 

@@ -10,7 +10,8 @@ PEERS = ("hf", "litgpt", "plain")
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for. ``checkpoint`` and ``draft``: trained runs, for what needs a trained model."""
+    """What the command line asks for. ``checkpoint`` and ``draft``: trained runs, for what needs a trained model;
+    ``data``: the text of the speedrun."""
 
     device: str = "cpu"
     peers: bool = False
@@ -19,6 +20,7 @@ class Options:
     only: tuple = ()
     checkpoint: str | None = None
     draft: str | None = None
+    data: str = "pydoc"
 
 
 def groups(options=Options()):

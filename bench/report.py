@@ -102,7 +102,7 @@ def instrument(found):
     control = {row["implementation"]: row for row in found if row["kind"] == "control"}
     text = "## The machine and the instrument\n\n" + table(("limit", "measured"), lines)
     if {"known", "twice", "wrong"} <= set(control):
-        times = rows.ratio(control["twice"], control["known"])[1]
+        times = rows.slept(control)
         verdict = "was refused" if control["wrong"]["status"] == "parity_failed" else "**WAS NOT REFUSED**"
         text += (
             f"\n\nControls: a candidate that takes twice as long was measured {times:.2f} times as long; "

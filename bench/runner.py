@@ -33,13 +33,14 @@ class Runner:
 
     def ask(self, job):
         """The answer of one worker process; a process that dies or hangs is an answer too."""
+        timeout = job.get("timeout", self.timeout)
         command = [os.environ.get("BENCH_PYTHON", sys.executable), "-m", "bench.worker", json.dumps(job)]
         try:
             done = subprocess.run(
-                command, cwd=ROOT, env=self.variables, capture_output=True, text=True, timeout=self.timeout
+                command, cwd=ROOT, env=self.variables, capture_output=True, text=True, timeout=timeout
             )
         except subprocess.TimeoutExpired:
-            return {"status": "error", "reason": f"no answer within {self.timeout} s", "modes": job.get("modes")}
+            return {"status": "error", "reason": f"no answer within {timeout} s", "modes": job.get("modes")}
         lines = done.stdout.strip().splitlines()
         if done.returncode or not lines:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -52,22 +53,26 @@ class Runner:
 
     def run(self, groups):
         """Yields the rows of each group as it is done."""
-        total, start = sum(map(len, groups)) * self.rounds, time.monotonic()
+        total, start = sum(self._rounds(group) * len(group) for group in groups), time.monotonic()
         done = 0
         with tempfile.TemporaryDirectory() as cache:
             self.variables["TORCHINDUCTOR_CACHE_DIR"] = str(Path(cache) / "inductor")  # each run compiles afresh, once
             for group in groups:
                 yield self._group([job | {"cache": cache} for job in group])
-                done += len(group) * self.rounds
+                done += self._rounds(group) * len(group)
                 spent = time.monotonic() - start
                 self.say(
                     f"  {done} of {total} measurements, {spent / 60:.1f} min so far, about "
                     f"{spent / done * (total - done) / 60:.1f} min to go"
                 )
 
+    def _rounds(self, jobs):
+        """Processes a cell: as the command line says, but for kinds whose jobs say so themselves, for they take long."""
+        return jobs[0].get("rounds", self.rounds)
+
     def _group(self, jobs):
         answers = [[] for _ in jobs]
-        for _ in range(self.rounds):
+        for _ in range(self._rounds(jobs)):
             for job, given in zip(jobs, answers):
                 if all(answer["status"] == "ok" for answer in given):  # a refused candidate is not asked again
                     given.append(self.ask(job))

@@ -108,7 +108,7 @@ def control(job):
     wanted = {"y": np.arange(8.0)}
     actual = {"y": wanted["y"] * (1.001 if job["implementation"] == "wrong" else 1.0)}
     parity = gate.compare(actual, wanted, job["dtype"])
-    pause = {"known": 0.005, "twice": 0.010}[job["implementation"]]
+    pause = {"known": 0.02, "twice": 0.04}[job["implementation"]]
     return {"modes": {"forward": timing(job, lambda: time.sleep(pause))}, "parity": parity}
 
 

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 1: the transformer, from one matrix product
 #
-# **About 2 hours with the exercises.** You need Python, NumPy and the chain rule. At the end you have seen every number of a
+# You need Python, NumPy and the chain rule. At the end you have seen every number of a
 # language model on its way forward and every gradient on its way back, and you can write both by heart.
 #
 # ## The problem

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 2: training, from bytes to text
 #
-# **About 2 hours with the exercises.** Lesson 1 ended with a model that knows nothing: 256 bytes, all about equally likely. This one
+# Lesson 1 ended with a model that knows nothing: 256 bytes, all about equally likely. This one
 # turns it into something that writes, and takes every step of that apart: text to tokens, tokens to a loss, the loss to a
 # gradient, the gradient to better weights, the weights to new text.
 #

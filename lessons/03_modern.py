@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 3: what modern models changed, and how they write fast
 #
-# **About 2 and a half hours with the exercises.** Lessons 1 and 2 built the transformer of 2017 to 2019. This one walks to the models of
+# Lessons 1 and 2 built the transformer of 2017 to 2019. This one walks to the models of
 # today: RMS norm, RoPE, gates, shared keys, windows. And then to the question that decides what a model costs in use: how does
 # it write its next word without reading everything again?
 #

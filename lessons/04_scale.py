@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 4: larger runs
 #
-# **About 2 and a half hours with the exercises.** A larger run is not a small one with more zeros. Texts get shorter by a better tokenizer,
+# A larger run is not a small one with more zeros. Texts get shorter by a better tokenizer,
 # numbers get shorter by 16-bit formats, gradients are put together from parts, the optimiser changes, and the run must survive
 # whatever happens in its third week. Each of these is a small idea with one famous way to get it wrong.
 #

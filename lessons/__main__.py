@@ -52,6 +52,9 @@ def build_parser():
     built.add_argument("lessons", nargs="*", default=[], metavar="LESSON", help="numbers or names (all)")
     built.add_argument("--text", action="store_true", default=False, help="only text has changed: keep all outputs")
     built.set_defaults(run=lambda options: notebook.build_all(options.lessons, options.text))
+    book = chooser.add_parser("book", help="write the lessons and all components as static pages")
+    book.add_argument("--out", default="runs/book", metavar="DIR", help="folder of the pages (runs/book)")
+    book.set_defaults(run=write_book)
     pictures = chooser.add_parser("draw", help="draw a picture: draw --help lists them")
     commands.add(pictures.add_subparsers(dest="picture", required=True, metavar="PICTURE"))
     return parser
@@ -116,6 +119,12 @@ def solution(options):
     exercise = find(options.exercise)
     file, text = exercise.source()
     print(f"# {shown(file)}\n\n{text}", end="")
+
+
+def write_book(options):
+    from lessons.book.build import build  # it loads PyTorch
+
+    build(options.out)
 
 
 def shown(path):

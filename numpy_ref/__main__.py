@@ -6,6 +6,7 @@ import numpy as np
 
 from numpy_ref import cli
 from numpy_ref.device import choose_device, choose_dtype, product_speed
+from numpy_ref.dpo.loop import train_dpo
 from numpy_ref.inference.attention_maps import attention_maps
 from numpy_ref.inference.generate import generate
 from numpy_ref.inference.speculative import speculative_generate
@@ -15,7 +16,10 @@ from numpy_ref.processes import alone
 from numpy_ref.sft.evaluate import conversation_losses
 from numpy_ref.sft.loop import fine_tune, model_weights
 from numpy_ref.sft.lora import merge
-from numpy_ref.tokenizers import bpe
+from numpy_ref.reward.evaluation import accuracy_by, best_of_n, calibration, judge
+from numpy_ref.reward.loop import train_reward
+from numpy_ref.reward.model import ensemble
+from numpy_ref.tokenizers import boundless, bpe, unigram, wordpiece
 from numpy_ref.tokenizers.byte import Decoder, encode
 from numpy_ref.training.checkpoint import load, save
 from numpy_ref.training.evaluate import evaluate
@@ -37,13 +41,24 @@ WING = cli.Wing(
     quantize_params=quantize_params,
     encode=encode,
     decoder=Decoder,
-    bpe=bpe.BPE,
-    train_bpe=bpe.train,
+    tokenizers={
+        "bpe": bpe.BPE, "unigram": unigram.Unigram, "wordpiece": wordpiece.WordPiece, "boundless": boundless.BoundlessBPE,
+    },
+    train_tokenizer={
+        "bpe": bpe.train, "unigram": unigram.train, "wordpiece": wordpiece.train, "boundless": boundless.train,
+    },
     fine_tune=fine_tune,
     model_weights=model_weights,
     conversation_losses=conversation_losses,
     merge=merge,
     widen_vocabulary=widen_vocabulary,
+    train_reward=train_reward,
+    train_dpo=train_dpo,
+    judge_texts=judge,
+    calibration=calibration,
+    accuracy_by=accuracy_by,
+    best_of_n=best_of_n,
+    ensemble=ensemble,
     to_numpy=np.asarray,
     from_numpy=np.asarray,
 )

@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,7 @@ class Run:
     trained on, ``seconds`` the time spent. A float16 run keeps its loss scale as ``states["loss_scale"]``, a run with
     moving averages keeps them as ``states["ema"]``. ``best`` is None or {"step", "val_loss"} of the evaluation with the
     lowest held-out loss so far. ``frozen`` is None, or (weights, LoRA): ``params`` are then trained beside the weights.
+    ``extra``: further numbers and words that the run has to remember, for JSON.
     """
 
     model_config: ModelConfig
@@ -59,6 +60,7 @@ class Run:
     wing: str = "numpy"
     best: dict | None = None
     frozen: tuple | None = None
+    extra: dict = field(default_factory=dict)
 
     def advance(self, batch, tokens):
         """Count one finished step over ``batch`` sequences with ``tokens`` tokens in all."""
@@ -92,6 +94,7 @@ def pack(run, to_numpy):
     header = {"model": dataclasses.asdict(run.model_config), "train": dataclasses.asdict(run.train_config)}
     header |= {"loss_scale": run.states.get("loss_scale"), "quantization": quantization, "best": run.best}
     header |= {"lora": adapters.to_header(lora)} if lora else {}
+    header["extra"] = run.extra
     return arrays, header | {name: getattr(run, name) for name in COUNTS}
 
 
@@ -128,7 +131,7 @@ def unpack(arrays, header, from_numpy, quantized=None):
     weights = {name: from_numpy(arrays[f"frozen/{name}"]) for name in parameter_shapes(model)} if lora else None
     frozen = (weights, lora) if lora else None
     counts = {name: header[name] for name in COUNTS}
-    return Run(model, train, params, states, **counts, best=header.get("best"), frozen=frozen)
+    return Run(model, train, params, states, **counts, best=header.get("best"), frozen=frozen, extra=header.get("extra") or {})
 
 
 def _lora(header):
@@ -333,6 +336,7 @@ def _check(path, arrays, header):
         fine = fine and isinstance(header["loss_scale"], dict | None) and isinstance(header["wing"], str)
         best = header.get("best")
         fine = fine and (best is None or type(best["step"]) is int and math.isfinite(best["val_loss"]))
+        fine = fine and isinstance(header.get("extra"), dict | None)
         fine = fine and model.layers <= len(arrays)  # or the list of parameters could be longer than the memory
     except (KeyError, TypeError, AttributeError, OverflowError):
         fine = False

@@ -19,6 +19,8 @@ from numpy_ref.chat import chat as chat_command
 from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig
 from numpy_ref.errors import RunWarning, UserError
 from numpy_ref.presets import PRESETS
+from numpy_ref.reward import commands as reward_commands
+from numpy_ref.reward import settings as reward_settings
 from numpy_ref.sft import commands as sft_commands
 from numpy_ref.sft.settings import TRAINING, SFTConfig
 
@@ -44,8 +46,8 @@ class Wing:
     quantize_params: Callable  # model/quantization.py
     encode: Callable  # tokenizers/byte.py
     decoder: Callable  # tokenizers/byte.py: Decoder
-    bpe: Callable  # tokenizers/bpe.py: BPE
-    train_bpe: Callable  # tokenizers/bpe.py: train
+    tokenizers: dict  # kind -> its class: BPE, Unigram, WordPiece, BoundlessBPE of tokenizers/
+    train_tokenizer: dict  # kind -> train of tokenizers/bpe.py, ...
     encode_all: Callable | None = None  # encodes an iterable of texts, where that is not one after the other
     fine_tune: Callable | None = None  # sft/loop.py
     model_weights: Callable | None = None  # sft/loop.py
@@ -54,8 +56,15 @@ class Wing:
     widen_vocabulary: Callable | None = None  # model/widen.py
     to_numpy: Callable | None = None  # an array of the wing as NumPy's, and back
     from_numpy: Callable | None = None
+    train_reward: Callable | None = None  # reward/loop.py
+    train_dpo: Callable | None = None  # dpo/loop.py
+    judge_texts: Callable | None = None  # reward/evaluation.py: judge
+    calibration: Callable | None = None  # reward/evaluation.py
+    accuracy_by: Callable | None = None  # reward/evaluation.py
+    best_of_n: Callable | None = None  # reward/evaluation.py
+    ensemble: Callable | None = None  # reward/model.py
     chat: Any = None  # the ChatFormat of a model that knows one, whose control ids the decoder then shows
-    vocabulary: Any = None  # of a BPE tokenizer, whose methods are then in encode, encode_all and decoder
+    vocabulary: Any = None  # of a tokenizer of one of these kinds, whose methods are then in encode, encode_all and decoder
 
 
 def main(wing, argv=None):
@@ -195,6 +204,7 @@ def build_parser(wing):
     plot = command("plot", "draw the curves of any number of runs in one picture", run_plots.plot)
     plot.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     plot.add_argument("--out", required=True, metavar="FILE.png", help="picture")
+    plot.add_argument("--experts", action="store_true", help="the load of each expert over training, instead of curves")
     plot.add_argument("--peak", type=float, metavar="TFLOPS", help="the device's best, for MFU (known GPUs: by name)")
 
     quantize = command("quantize", "write a smaller copy of a model, in 8 or 4 bits a weight", commands.quantize)
@@ -207,7 +217,9 @@ def build_parser(wing):
         average = "take the moving average of the weights, which `train --ema X` keeps"
         reader.add_argument("--ema", action="store_true", help=average)
 
-    tokenizer = chooser.add_parser("tokenizer", help="train, convert or look at a byte pair tokenizer")
+    add_rewards(command)
+
+    tokenizer = chooser.add_parser("tokenizer", help="train, use, convert or look at a tokenizer")
     actions = tokenizer.add_subparsers(dest="command", required=True, metavar="ACTION")
 
     def action(name, help, run):
@@ -253,11 +265,48 @@ def add_fine_tuning(command):
     return answers
 
 
+def add_rewards(command):
+    """The commands of `reward/commands.py`."""
+    kinds = {
+        "reward": ("train a reward model on comparisons of answers", reward_commands.reward, reward_settings.RewardConfig),
+        "dpo": ("train a model on comparisons, without a reward model", reward_commands.dpo, reward_settings.DPOConfig),
+    }
+    for name, (help, run, kind) in kinds.items():
+        add_preferences(command(name, help + ", or go on with such a run (--resume)", run), kind)
+    judge = command("judge", "measure reward models: pairs in the right order, calibration, the best of n answers", reward_commands.judge)
+    add_checkpoint(judge)
+    judge.add_argument("--member", action="append", metavar="DIR", help="another reward model, for an ensemble; may be repeated")
+    judge.add_argument("--rule", choices=reward_settings.RULES, help="how several rewards become one (mean)")
+    judge.add_argument("--k", type=float, metavar="X", help="lower: how many deviations between the models (1)")
+    judge.add_argument("--data", required=True, metavar="SOURCE", help="JSONL file of comparisons, or a task such as sort-6")
+    judge.add_argument("--pairs", type=int, metavar="N", help="held-out comparisons of a task (400)")
+    judge.add_argument("--policy", metavar="DIR", help="a model whose answers to the task's prompts the best is chosen of")
+    judge.add_argument("--prompts", type=int, metavar="N", help="with --policy: held-out prompts (100)")
+    judge.add_argument("--samples", type=int, metavar="N", help="with --policy: answers to each (64)")
+    judge.add_argument("--seed", type=int, metavar="N", help="with --policy: seed of prompts and answers (0)")
+    judge.add_argument("--out", metavar="DIR", help="folder for the report and its pictures")
+    judge.add_argument("--json", action="store_true", help="print one JSON object")
+
+
 def add_checkpoint(parser):
     """Options of every command that reads a checkpoint."""
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="run folder or .npz file")
     device = next(field for field in fields(TrainConfig) if field.name == "device")
     parser.add_argument("--device", choices=device.metadata["choices"], help=device.metadata["help"])
+
+
+def add_preferences(parser, kind):
+    """Options of a command that trains on comparisons; ``kind``: the dataclass of its objective."""
+    parser.add_argument("--checkpoint", metavar="DIR", help="the language model to begin with: run folder or .npz file")
+    parser.add_argument("--data", metavar="SOURCE", help="JSONL file of comparisons, or a task such as sort-6, which makes them")
+    parser.add_argument("--held-out", metavar="SOURCE", help="comparisons to be judged by (a tenth of --data's prompts)")
+    parser.add_argument("--pairs", type=int, metavar="N", help="comparisons of a task (2000)")
+    parser.add_argument("--held-out-pairs", type=int, metavar="N", help="held-out comparisons of a task (400)")
+    parser.add_argument("--out", required=True, help="run folder: config, comparisons, log, checkpoint, pictures")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop and save before they are over")
+    add_fields(parser.add_argument_group("objective"), kind, kind())
+    add_fields(parser.add_argument_group("training"), TrainConfig, reward_settings.TRAINING[kind.__name__])
 
 
 def add_dtype(parser):

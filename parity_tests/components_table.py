@@ -13,7 +13,7 @@ from parity_tests.harness.declaration import DTYPES
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- components -->\n", "<!-- end of components -->\n"
 HEADER = """| part | file (the same in `numpy_ref/` and `torch_impl/`) | components, each with its number of planted bugs, all caught | \
-proved equal in | lesson to come |
+proved equal in | lesson |
 |---|---|---|---|---|
 """
 # In which parts of the curriculum a file is read: the first one explains most of it.
@@ -35,6 +35,13 @@ PARTS = {
     "training.ema": "4",
     "data.batches": "2, 4",
     "tokenizers.bpe": "4",
+    "tokenizers.segmentation": "10",
+    "tokenizers.unigram": "10",
+    "tokenizers.wordpiece": "10",
+    "tokenizers.boundless": "10",
+    "tokenizers.patches": "10",
+    "model.hash_ngrams": "10",
+    "patching": "10",
     "model.masks": "3",
     "model.kv_cache": "3",
     "model.quantization": "3",
@@ -53,6 +60,7 @@ PARTS = {
     "data": "2",
     "training": "2",
     "inference": "2",
+    "hyperbolic": "10",
 }
 
 
@@ -76,10 +84,12 @@ def table():
     files, rows = defaultdict(list), []
     for one in COMPONENTS:
         files[one.module].append(one)
+    lessons = {path.stem[:2].lstrip("0"): path.name for path in sorted((README.parent / "lessons").glob("[0-9][0-9]_*.ipynb"))}
     for module in sorted(files, key=lambda module: int(part(module).partition(",")[0])):
         file = module.replace(".", "/") + ".py"
         names = ", ".join(f"`{one.name}` {len(one.bugs)}" for one in files[module])
-        rows.append(f"| {part(module)} | [`{file}`](numpy_ref/{file}) | {names} | {status(files[module])} | {part(module)} |\n")
+        read = ", ".join(f"[{n}](lessons/{lessons[n]})" for n in part(module).split(", ") if n in lessons)
+        rows.append(f"| {part(module)} | [`{file}`](numpy_ref/{file}) | {names} | {status(files[module])} | {read} |\n")
     return HEADER + "".join(rows)
 
 

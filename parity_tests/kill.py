@@ -30,7 +30,7 @@ STEPS = 8
 MODEL = "--preset tiny --width 192 --heads 4 --feed-forward 384 --batch 2 --warmup 2 --dropout 0.1 --optimizer muon"
 SAVING = f"--steps {STEPS} --save-every 1 --eval-every 3 --eval-tokens 64 --keep 3"
 TRAINING = f"{MODEL} {SAVING} --dtype float32 --device cpu".split()
-PATIENCE = 120.0  # seconds that a child may take to show a sign of life
+PATIENCE = 300.0  # seconds that a child may take to show a sign of life
 EVERY = 6  # one damaged checkpoint for so many kills
 
 

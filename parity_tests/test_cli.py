@@ -16,6 +16,7 @@ import pytest
 
 from numpy_ref import checkpoint_file, commands, log
 from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig
+from parity_tests.children import PATIENCE, running, wait_for
 from parity_tests.trained import PROMPT, SMALL, checkpoint, run, runs, wing  # noqa: F401  (fixtures)
 from parity_tests.wings import WINGS
 
@@ -242,7 +243,7 @@ def test_chat_in_a_terminal(runs):
             os.write(master, b"\x03")
             everything += _heard(master, lambda text: text.endswith(b"\n> "), 0.3)
         os.write(master, b"\x04")
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=PATIENCE) == 0
         assert b"Traceback" not in everything
     finally:
         process.kill()
@@ -251,14 +252,14 @@ def test_chat_in_a_terminal(runs):
 
 def _heard(terminal, enough, silence=0.0):
     """What a terminal shows until it is ``enough`` and nothing more comes for ``silence`` seconds."""
-    text, deadline = b"", time.monotonic() + 60
+    text, deadline = b"", time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         more = select.select([terminal], [], [], silence if enough(text) else 0.1)[0]
         if enough(text) and not (more and silence):
             return text
         if more:
             text += os.read(terminal, 4096)
-    raise AssertionError(f"not heard within a minute; the last was {text[-300:]!r}")
+    raise AssertionError(f"not heard; the last was {text[-300:]!r}")
 
 
 def test_attention_is_drawn_and_saved(wing, checkpoint, tmp_path, capsys):
@@ -310,20 +311,12 @@ def test_chat_survives_ctrl_c_and_what_is_no_text(runs, monkeypatch, capsys):
     assert "surrogate" in capsys.readouterr().err
 
 
-def start(wing, *argv):
-    """A command as a person starts it: a process of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", str(wing), *map(str, argv)]
-    return subprocess.Popen(command, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
 def test_ctrl_c_saves_and_says_how_to_go_on(wing, tmp_path):
-    process = start(wing, "train", *SMALL, "--data", "samples", "--out", tmp_path, "--steps", 10**6, "--eval-every", 0)
-    deadline = time.monotonic() + 60
-    while not log.read_rows(tmp_path / "log.jsonl") and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    argv = ("train", *SMALL, "--data", "samples", "--out", tmp_path, "--steps", 10**6, "--eval-every", 0)
+    with running(wing, *argv) as process:
+        wait_for(lambda: log.read_rows(tmp_path / "log.jsonl"), process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "Traceback" not in err and out == ""
     assert f"python -m {wing} train --resume --out {tmp_path}" in err
     step = checkpoint_file.read(tmp_path)[1]["step"]
@@ -333,13 +326,12 @@ def test_ctrl_c_saves_and_says_how_to_go_on(wing, tmp_path):
 
 
 def test_errors_show_no_traceback():
-    process = start(WINGS[1], "inspect", "--preset", "huge")
-    out, err = process.communicate(timeout=60)
+    with running(WINGS[1], "inspect", "--preset", "huge") as process:
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2 and out == "" and err.count("\n") == 1 and err.startswith("error: ")
 
 
 def test_a_closed_pipe_ends_quietly():
-    process = start(WINGS[0], "inspect", "--preset", "showcase")
-    process.stdout.close()
-    assert process.stderr.read() == "" and process.wait(timeout=60) == 141
-    process.stderr.close()
+    with running(WINGS[0], "inspect", "--preset", "showcase") as process:
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait(timeout=PATIENCE) == 141

@@ -1,18 +1,15 @@
 """Several processes train as one does: the same losses, norms and weights, saved on any number and resumed on another.
 
-It goes through ``step.loss_share`` and ``muon.orthogonalise_`` as the single process does.
+It goes through ``step.loss_share``, ``step.routed_tokens`` and ``muon.orthogonalise_`` as the single process does.
 Real processes that talk by gloo. Each launch plays many short runs (many_processes.py), because starting costs most.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,12 +21,12 @@ from numpy_ref.__main__ import main as numpy_main
 from numpy_ref.config import ModelConfig, TrainConfig
 from numpy_ref.errors import UserError
 from parity_tests import many_processes
+from parity_tests.children import PATIENCE, ended, started, wait_for
 from parity_tests.test_loop import assert_same
 from torch_impl.__main__ import main as torch_main
 from torch_impl.training import checkpoint
 from torch_impl.training.parallel import check
 
-PATIENCE = 240  # seconds that any launch may take
 MODEL = ModelConfig(vocab_size=32, context=12, layers=2, width=20, heads=2, feed_forward=36, dropout=0.1)
 OTHER = dataclasses.replace(
     MODEL, norm_position="post", tie_embeddings=True, positions="learned", kv_heads=1, activation="swiglu", width=12
@@ -39,7 +36,13 @@ ADAMW = TrainConfig(
     dtype="float64", device="cpu", pack_documents=True, z_loss=1e-3, label_smoothing=0.1,
 )  # fmt: skip
 MUON = dataclasses.replace(ADAMW, optimizer="muon", lr=2e-2, ema=0.9, recompute=True)
-RUNS = {"adamw": (MODEL, ADAMW), "muon": (OTHER, MUON)}
+EXPERTS = dataclasses.replace(
+    MODEL, experts=4, dense_layers=1, shared_experts=1, router_bias=True, noisy_router=True, expert_width=12
+)
+ROUTED = dataclasses.replace(  # what asks for balance in a micro-batch knows of micro-batches, and so of processes
+    MUON, balance_loss=0.0, sequence_balance_loss=0.1, router_z_loss=0.01, capacity_factor=0.8, ema=0.0
+)
+RUNS = {"adamw": (MODEL, ADAMW), "muon": (OTHER, MUON), "experts": (EXPERTS, ROUTED)}
 
 
 def case(name, kind, **more):
@@ -49,39 +52,6 @@ def case(name, kind, **more):
     settings = dataclasses.replace(settings, **{key: value for key, value in more.items() if key in known})
     rest = {key: value for key, value in more.items() if key not in known}
     return {"name": name, "model": dataclasses.asdict(model), "train": dataclasses.asdict(settings), **rest}
-
-
-@contextlib.contextmanager
-def started(world, *command):
-    """``world`` processes as torchrun would start them; gives a list of Popen. None survives the context."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = os.environ | {
-        "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)
-    }  # fmt: skip
-    children = []
-    try:
-        for rank in range(world):
-            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            arguments = [sys.executable, "-m", *map(str, command)]
-            children.append(
-                subprocess.Popen(
-                    arguments, env=shared | own, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-                )
-            )
-        yield children
-    finally:
-        for child in children:
-            child.kill()
-            child.wait(PATIENCE)
-            child.stdout.close()
-
-
-def ended(children):
-    """[(exit status, all that it said)] of processes that end by themselves."""
-    said = [child.communicate(timeout=PATIENCE)[0] for child in children]
-    return [(child.returncode, text) for child, text in zip(children, said)]
 
 
 def play(folder, world, cases):
@@ -116,6 +86,7 @@ PLANTED = [  # bug, the run that it is planted in
     ("clipped by the norm of a share", "adamw", "fsdp"),
     ("shares made orthogonal", "muon", "fsdp"),
     ("moments forgotten", "adamw", "fsdp"),
+    ("loads of one process", "experts", "ddp"),
 ]
 KINDS = [(kind, way) for kind in RUNS for way in ("ddp", "fsdp")]
 
@@ -223,7 +194,7 @@ TRAIN = (
 def test_a_signal_to_one_process_stops_and_saves_all(tmp_path, way):
     command = ["torch_impl", *TRAIN, "--steps", 10**6, "--out", tmp_path, "--parallel", way, "--eval-every", 0]
     with started(2, *command) as children:
-        wait_for(lambda: len(log.read_rows(tmp_path / log.NAME)) > 3, children)
+        wait_for(lambda: len(log.read_rows(tmp_path / log.NAME)) > 3, *children)
         children[1].send_signal(signal.SIGTERM)
         (first, said), (second, whisper) = ended(children)
     assert (first, second) == (143, 143), said + whisper
@@ -237,19 +208,11 @@ def test_a_signal_to_one_process_stops_and_saves_all(tmp_path, way):
 def test_the_others_end_when_one_is_killed(tmp_path, lost):
     command = ["torch_impl", *TRAIN, "--steps", 10**6, "--out", tmp_path]
     with started(2, *command) as children:
-        wait_for(lambda: len(log.read_rows(tmp_path / log.NAME)) > 3, children)
+        wait_for(lambda: len(log.read_rows(tmp_path / log.NAME)) > 3, *children)
         children[lost].kill()
         status, said = ended(children)[1 - lost]
     assert status == 2 and said.count("error:") == 1 and "Traceback" not in said
     assert f"process {1 - lost} of 2 lost the others" in said
-
-
-def wait_for(done, children):
-    """Until ``done()``; a process that ends before is an error."""
-    until = time.monotonic() + PATIENCE
-    while not done():
-        assert time.monotonic() < until and all(child.poll() is None for child in children)
-        time.sleep(0.1)
 
 
 def test_torchrun_says_what_is_wrong_once(tmp_path):

@@ -17,6 +17,7 @@ from numpy_ref import checkpoint_file, log, plots, run_plots
 from numpy_ref.config import ModelConfig, TrainConfig, from_json, to_json
 from numpy_ref.data import corpus, token_files
 from numpy_ref.errors import UserError
+from parity_tests.harness.record import record
 from parity_tests.test_checkpoint import Trap, resealed, run_of
 from parity_tests.test_corpus import encode, prose
 from parity_tests.wings import WINGS
@@ -67,9 +68,12 @@ def mutated_json(value, rng):
     return rng.choice(strange)
 
 
-def outcomes(read, variants, sprung):
-    """How often reading a variant worked and was refused; anything else fails. ``variants`` are made outside the measure."""
-    counts = {"read": 0, "refused": 0}
+def outcomes(what, read, variants, sprung):
+    """How often reading a variant worked and was refused; anything else fails. ``variants`` are made outside the measure.
+
+    ``what``: the files, in words, for the bench, which lists the counts.
+    """
+    counts, most = {"read": 0, "refused": 0}, 0
     tracemalloc.start()
     try:
         for variant in variants:
@@ -83,10 +87,12 @@ def outcomes(read, variants, sprung):
             except UserError as error:
                 assert len(" ".join(str(error).split())) < 2000
                 counts["refused"] += 1
-            assert tracemalloc.get_traced_memory()[1] - before < MEMORY
+            most = max(most, tracemalloc.get_traced_memory()[1] - before)
+            assert most < MEMORY
     finally:
         tracemalloc.stop()
     assert not sprung.exists()
+    record(fuzz=what, memory=most, **counts)
     return counts
 
 
@@ -109,7 +115,7 @@ def test_configs(here, times):
             else:
                 yield number, mutated(text.encode(), rng).decode("utf-8", "surrogateescape")
 
-    counts = outcomes(lambda v: from_json((ModelConfig, TrainConfig)[v[0] % 2], v[1]), variants(), here / "sprung")
+    counts = outcomes("configs", lambda v: from_json((ModelConfig, TrainConfig)[v[0] % 2], v[1]), variants(), here / "sprung")
     assert counts["refused"] > times / 2
 
 
@@ -125,7 +131,7 @@ def test_checkpoints_with_damaged_bytes(here, times):
             path.write_bytes(mutated(whole, rng))
             yield path
 
-    counts = outcomes(wing.module("training.checkpoint").load, variants(), here / "sprung")
+    counts = outcomes("checkpoints, bytes damaged", wing.module("training.checkpoint").load, variants(), here / "sprung")
     assert counts["refused"] > times / 2
 
 
@@ -163,7 +169,10 @@ def test_checkpoints_that_another_program_made_up(here, times):
                 np.savez(path, header=np.frombuffer(json.dumps(settings).encode(), np.uint8), **some)
             yield WINGS[number % 2]
 
-    counts = outcomes(lambda wing: wing.module("training.checkpoint").load(here), variants(), here / "sprung")
+    def read(wing):
+        wing.module("training.checkpoint").load(here)
+
+    counts = outcomes("checkpoints made up, checksum right", read, variants(), here / "sprung")
     assert counts["refused"] > times / 6
 
 
@@ -194,7 +203,7 @@ def test_bombs(here, bomb):
     with zipfile.ZipFile(here / checkpoint_file.NAME, "w") as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         bomb(archive)
-    counts = outcomes(checkpoint_file.read, [here], here / "sprung")
+    counts = outcomes("archives that are bombs", checkpoint_file.read, [here], here / "sprung")
     assert counts == {"read": 0, "refused": 1} and checkpoint_file.step_of(here / checkpoint_file.NAME) is None
 
 
@@ -203,7 +212,7 @@ def test_a_config_that_would_list_parameters_for_ever(here):
     arrays, header = checkpoint_file.read(here)
     arrays, header = resealed(arrays, header | {"model": header["model"] | {"layers": 10**9}})
     np.savez(here / checkpoint_file.NAME, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
-    assert outcomes(checkpoint_file.read, [here], here / "sprung")["refused"] == 1
+    assert outcomes("archives that are bombs", checkpoint_file.read, [here], here / "sprung")["refused"] == 1
 
 
 def test_no_object_of_a_log_or_an_index_is_made(here):
@@ -249,7 +258,7 @@ def test_logs_and_run_folders(here, times):
             plots.training_curve(run.rows, here / "b.png")
             tracemalloc.start()
 
-    counts = outcomes(read, variants(), here / "sprung")
+    counts = outcomes("logs and run folders", read, variants(), here / "sprung")
     assert counts["read"] > times / 4 and counts["refused"] > times / 20
 
 
@@ -279,7 +288,7 @@ def test_token_files(here, times, monkeypatch):
             tokens, borders = getattr(data, side), getattr(data, f"{side}_borders")
             assert tokens[len(tokens) - 1] >= 0 and (borders is None or borders[-1] == len(tokens))
 
-    counts = outcomes(read, variants(), here / "sprung")
+    counts = outcomes("token files", read, variants(), here / "sprung")
     assert counts["refused"] > times / 2
 
 
@@ -308,6 +317,7 @@ def test_unfinished_tokenisations(here, times, monkeypatch):
         data = token_files.prepare(here / "in", here / "run", encode, "uint8")
         assert data.header == whole.header
         assert all(np.array_equal(getattr(data, side)[:], getattr(whole, side)[:]) for side in token_files.SIDES)
+    record(fuzz="unfinished tokenisations, made whole again", read=times // 5, refused=0)
 
 
 @TIMES
@@ -320,6 +330,6 @@ def test_jsonl_data_sets(here, times):
             path.write_bytes(mutated(lines, rng))
             yield path
 
-    counts = outcomes(lambda path: [d.text for d in corpus.documents(path)], variants(), here / "sprung")
+    counts = outcomes("JSONL data sets", lambda path: [d.text for d in corpus.documents(path)], variants(), here / "sprung")
     assert counts["refused"] > times / 4
     assert sys.getrecursionlimit() <= 10_000

@@ -18,8 +18,8 @@ from numpy_ref import checkpoint_file, files, interrupt, log, saving
 from numpy_ref.checkpoint_file import NAME
 from numpy_ref.errors import DiskError, RunWarning, UserError
 from numpy_ref.interrupt import Interrupted
+from parity_tests.children import PATIENCE, running, wait_for
 from parity_tests.test_checkpoint import contents, load, run_of
-from parity_tests.test_cli import start
 from parity_tests.test_loop import ADAMW, MODEL, assert_same, dataset, rows_of, train
 from parity_tests.trained import SMALL, run
 from parity_tests.wings import WINGS
@@ -83,7 +83,7 @@ def test_training_does_not_wait_for_a_save(tmp_path):
     arrays, header = WINGS[0].module("training.checkpoint").snapshot(run_of(WINGS[0]))
     gate, done = threading.Event(), []
     saver = saving.Saver(tmp_path, 3, pytest.fail)
-    saver._write = lambda *_: (gate.wait(10), done.append(1))
+    saver._write = lambda *_: (gate.wait(PATIENCE), done.append(1))
     with saver:
         saver.save(None, lambda _: (arrays, header))
         for _ in range(100):
@@ -308,12 +308,11 @@ def test_bad_steps_are_counted_across_sessions(tmp_path, wing, monkeypatch):
 
 @both
 def test_sigterm_saves_and_says_how_to_go_on(tmp_path, wing):
-    process = start(wing, "train", *SMALL, "--data", "samples", "--out", tmp_path, "--steps", 10**6, "--eval-every", 0)
-    deadline = time.monotonic() + 60
-    while not log.read_rows(tmp_path / log.NAME) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    argv = ("train", *SMALL, "--data", "samples", "--out", tmp_path, "--steps", 10**6, "--eval-every", 0)
+    with running(wing, *argv) as process:
+        wait_for(lambda: log.read_rows(tmp_path / log.NAME), process)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143 and "Traceback" not in err and out == ""
     assert f"python -m {wing} train --resume --out {tmp_path}" in err
     assert log.read_rows(tmp_path / log.NAME)[-1]["step"] == checkpoint_file.read(tmp_path)[1]["step"]

@@ -4,6 +4,7 @@ import torch
 
 from numpy_ref import cli
 from torch_impl.device import choose_device, choose_dtype, product_speed
+from torch_impl.dpo.loop import train_dpo
 from torch_impl.inference.attention_maps import attention_maps
 from torch_impl.inference.generate import generate
 from torch_impl.inference.speculative import speculative_generate
@@ -12,7 +13,10 @@ from torch_impl.model.widen import widen_vocabulary
 from torch_impl.sft.evaluate import conversation_losses
 from torch_impl.sft.loop import fine_tune, model_weights
 from torch_impl.sft.lora import merge
-from torch_impl.tokenizers import bpe
+from torch_impl.reward.evaluation import accuracy_by, best_of_n, calibration, judge
+from torch_impl.reward.loop import train_reward
+from torch_impl.reward.model import ensemble
+from torch_impl.tokenizers import boundless, bpe, unigram, wordpiece
 from torch_impl.tokenizers.byte import Decoder, encode
 from torch_impl.training.checkpoint import load, save
 from torch_impl.training.distributed import leave, several
@@ -35,13 +39,24 @@ WING = cli.Wing(
     quantize_params=quantize_params,
     encode=encode,
     decoder=Decoder,
-    bpe=bpe.BPE,
-    train_bpe=bpe.train,
+    tokenizers={
+        "bpe": bpe.BPE, "unigram": unigram.Unigram, "wordpiece": wordpiece.WordPiece, "boundless": boundless.BoundlessBPE,
+    },
+    train_tokenizer={
+        "bpe": bpe.train, "unigram": unigram.train, "wordpiece": wordpiece.train, "boundless": boundless.train,
+    },
     fine_tune=fine_tune,
     model_weights=model_weights,
     conversation_losses=conversation_losses,
     merge=merge,
     widen_vocabulary=widen_vocabulary,
+    train_reward=train_reward,
+    train_dpo=train_dpo,
+    judge_texts=judge,
+    calibration=calibration,
+    accuracy_by=accuracy_by,
+    best_of_n=best_of_n,
+    ensemble=ensemble,
     to_numpy=lambda value: value.detach().cpu().numpy(),
     from_numpy=torch.from_numpy,
 )

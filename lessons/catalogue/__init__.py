@@ -2,10 +2,11 @@
 
 import difflib
 
-from lessons.catalogue import part_01, part_02, part_03, part_04
+from lessons.catalogue import part_01, part_02, part_03, part_04, part_06, part_07, part_08, part_09
 from numpy_ref.errors import UserError
 
-EXERCISES = (*part_01.EXERCISES, *part_02.EXERCISES, *part_03.EXERCISES, *part_04.EXERCISES)
+PARTS = (part_01, part_02, part_03, part_04, part_06, part_07, part_08, part_09)
+EXERCISES = tuple(exercise for part in PARTS for exercise in part.EXERCISES)
 
 
 def find(name):

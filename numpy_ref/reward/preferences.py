@@ -155,7 +155,7 @@ def graded(task, side, count, seed=0, answers=2, ties=0.0, margins=False):
         tie = answers == 2 and draws.below(10**6) < ties * 10**6
         ranked = _ranked(task, one, draws, answers, tie)
         margin = worth(task, one, ranked[0]) - worth(task, one, ranked[1]) if margins and len(ranked) == 2 and not tie else None
-        found.append(Preference(one.prompt, tuple(ranked), margin, tie))
+        found.append(Preference(one.prompt, tuple(ranked), margin, tie, place=f"comparison {number + 1} of {task.name}"))
     return found
 
 

@@ -5,7 +5,7 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from numpy_ref.config import from_json, option, require
+from numpy_ref.config import TrainConfig, from_json, option, require
 from numpy_ref.errors import UserError
 from numpy_ref.files import replace
 
@@ -14,6 +14,7 @@ DEFINITION = "settings: no arrays"
 NAME = "objective.json"
 REWARD_LOSSES = ("bradley_terry", "margin_ranking", "plackett_luce")
 DPO_LOSSES = ("dpo", "ipo")
+RULES = ("mean", "worst", "lower")  # of ensembles, see `model.py`
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,17 @@ class DPOConfig:
         require(self, "beta", lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
 
 
+# Where options leave it open: the model knows the language already, and a reward of few comparisons is soon learnt by heart.
+TRAINING = {
+    "RewardConfig": TrainConfig(
+        steps=300, batch=32, lr=3e-4, warmup=20, final_lr=0.1, weight_decay=0.01, eval_every=50, save_every=100
+    ),
+    "DPOConfig": TrainConfig(
+        steps=200, batch=32, lr=5e-5, warmup=20, final_lr=0.1, weight_decay=0.0, eval_every=50, save_every=100
+    ),
+}
+
+
 def write(folder, settings):
     """Note in a run folder what it minimises."""
     text = json.dumps({"kind": type(settings).__name__, "settings": asdict(settings)}) + "\n"
@@ -69,7 +81,7 @@ def read(folder, kind):
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path} is damaged; start a new run") from None
     if name != kind.__name__:
-        raise UserError(f"the run in {folder} is of another kind ({shown_kind(name)}); resume it with its own command")
+        raise UserError(f"the run in {folder} was begun by the command {shown_kind(name)}; go on with it by that")
     return from_json(kind, settings)
 
 

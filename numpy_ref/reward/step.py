@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from numpy_ref.errors import UserError
-from numpy_ref.precision import stored
 from numpy_ref.reward.dataset import flat
 from numpy_ref.reward.model import reward_model
 from numpy_ref.reward.objective import bradley_terry, margin_ranking, plackett_luce
 from numpy_ref.reward.rows import padded
+from numpy_ref.training.accumulation import accumulated
 from numpy_ref.training.step import apply_gradients, loss_scale
 
 
@@ -44,33 +43,28 @@ def comparison_scores(params, comparisons, config, recompute=False):
 def reward_loss_and_grads(params, comparisons, model_config, train_config, settings, scale=1.0):
     """Mean loss of a batch of Comparisons, its gradient, and what the rewards say.
 
-    With ``accumulate`` = k they go through the model in k parts; all divide by the number of comparisons in the whole.
-    ``scale`` multiplies the loss before the backward pass and is divided out after. 16-bit formats as in
-    `training/step.py`.
-    Returns loss (), grads, {"accuracy": share of pairs in which the better answer, the first of each comparison, has the
-    higher reward than the second (half for equal ones, ties left out), "lead": by how much on average, "reward": mean of all
-    answers}. Raises UserError where k does not divide the batch.
+    ``accumulate`` and ``scale`` as in ``accumulated``; all parts divide by the number of comparisons in the whole.
+    Returns loss (), grads, and {"accuracy", "lead", "reward"} of ``comparison_metrics``.
     """
-    size, parts = len(comparisons), train_config.accumulate
-    if size % parts:
-        raise UserError(f"{size} comparisons can't be cut into accumulate={parts} equal parts; take a divisor of {size}")
-    half = train_config.dtype if train_config.dtype in ("bfloat16", "float16") else None
-    weights = {name: stored(param, half) for name, param in params.items()} if half else params
-    total, grads, seen = 0.0, None, []
-    for first in range(0, size, size // parts):
-        part = comparisons[first : first + size // parts]
-        (scores, mask), scores_vjp = comparison_scores(weights, part, model_config, train_config.recompute)
-        _, _, margins, ties = flat(part)
-        loss, loss_vjp = preference_loss(scores, mask, margins, ties, settings, train_config.label_smoothing, size)
-        own = {name: np.asarray(grad) / scale for name, grad in scores_vjp(loss_vjp(scale)).items()}
-        total = total + loss
-        grads = own if grads is None else {name: grads[name] + grad for name, grad in own.items()}
-        seen.append((scores[:, 0], scores[:, 1], ties, scores[mask]))
-    return total, grads, comparison_metrics(*(np.concatenate(values) for values in zip(*seen)))
+
+    def part(weights, rows):
+        few = comparisons[rows]
+        (scores, mask), scores_vjp = comparison_scores(weights, few, model_config, train_config.recompute)
+        _, _, margins, ties = flat(few)
+        loss, loss_vjp = preference_loss(
+            scores, mask, margins, ties, settings, train_config.label_smoothing, len(comparisons)
+        )
+        return loss, lambda dy: scores_vjp(loss_vjp(dy)), (scores[:, 0], scores[:, 1], ties, scores[mask])
+
+    loss, grads, seen = accumulated(params, len(comparisons), part, model_config, train_config, scale)
+    return loss, grads, comparison_metrics(*(np.concatenate(values) for values in zip(*seen)))
 
 
 def comparison_metrics(better, worse, ties, rewards):
-    """What a log says about rewards: {"accuracy", "lead", "reward"}, see ``reward_loss_and_grads``.
+    """What a log says about rewards.
+
+    accuracy: the share of pairs in which the better answer (the first of each comparison) has a higher reward than the
+    second, half for equal ones; lead: by how much, on average; both without ties. reward: mean of all answers.
 
     Shapes: better, worse (B,), ties bool (B,), rewards (N,) of all answers -> numbers (). Without any pair that is no tie
     accuracy and lead are NaN, which a log shows as nothing.

@@ -24,7 +24,7 @@ def train(
     (a KeyboardInterrupt) after Ctrl-C or SIGTERM, once the run is saved.
     """
     c = train_config
-    run = _resumed(model_config, c, out) if resume else _begin(model_config, c)
+    run = resumed(model_config, c, out) if resume else _begin(model_config, c)
     checkpoint_file.describe(out, model_config, c, "cpu")
 
     def step():
@@ -48,7 +48,7 @@ def _begin(model_config, train_config):
     return checkpoint_file.Run(model_config, train_config, params, init_states(params, train_config))
 
 
-def _resumed(model_config, train_config, out):
+def resumed(model_config, train_config, out):
     """The Run saved in ``out``, to go on under ``train_config``. Raises UserError where it can't."""
     dtype = choose_dtype(train_config.dtype, choose_device(train_config.device), model_config)
     run = checkpoint.load(out, dtype.name)

@@ -2,12 +2,12 @@
 
 import torch
 
-from numpy_ref.errors import UserError
 from numpy_ref.reward.dataset import flat
 from torch_impl.model.transformer import transformer
 from torch_impl.reward.model import reward_model
 from torch_impl.reward.objective import bradley_terry, margin_ranking, plackett_luce
 from torch_impl.reward.rows import padded
+from torch_impl.training.accumulation import accumulated
 from torch_impl.training.step import apply_gradients, compute_dtype, loss_scale
 
 TORCH_EXTRA_ARGUMENTS = {"forward"}
@@ -45,31 +45,21 @@ def reward_loss_and_grads(
 ):
     """(loss, name -> gradient, metrics) of a batch of Comparisons; metrics as of ``comparison_metrics``.
 
-    In ``accumulate`` equal parts, each divided by the size of the whole; UserError where they are not equal. Other
-    arguments are those of ``training.step.loss_and_grads``.
+    Parts and scale are those of ``accumulated``.
     """
-    size, parts = len(comparisons), train_config.accumulate
-    if size % parts:
-        raise UserError(f"accumulate={parts} does not divide the {size} comparisons of the batch")
-    dtype = compute_dtype(params, model_config, train_config)
-    leaves = {name: param.detach().to(dtype).requires_grad_() for name, param in params.items()}
-    total, sums, seen = None, None, []
-    for first in range(0, size, size // parts):
-        part = comparisons[first : first + size // parts]
-        scores, mask = comparison_scores(leaves, part, model_config, train_config.recompute, forward)
-        _, _, margins, ties = (torch.as_tensor(value).to(scores.device) for value in (0, 0, *flat(part)[2:]))
-        loss = preference_loss(scores, mask, margins, ties, settings, train_config.label_smoothing, size)
-        grads = torch.autograd.grad(loss * scale if scale != 1 else loss, list(leaves.values()), materialize_grads=True)
-        grads = [grad.to(param.dtype) for grad, param in zip(grads, params.values())]
-        seen.append((*scores.detach()[:, :2].unbind(1), ties, scores.detach()[mask]))
-        if sums is None:
-            total, sums = loss.detach(), grads
-        else:
-            total += loss.detach()
-            torch._foreach_add_(sums, grads)
-    if scale != 1:
-        torch._foreach_div_(sums, scale)
-    return total, dict(zip(leaves, sums)), comparison_metrics(*(torch.cat(values) for values in zip(*seen)))
+
+    def part(weights, rows):
+        few = comparisons[rows]
+        scores, mask = comparison_scores(weights, few, model_config, train_config.recompute, forward)
+        margins, ties = (torch.from_numpy(value).to(scores.device) for value in flat(few)[2:])
+        loss = preference_loss(
+            scores, mask, margins, ties, settings, train_config.label_smoothing, len(comparisons)
+        )
+        values = scores.detach()
+        return loss, (values[:, 0], values[:, 1], ties, values[mask])
+
+    loss, grads, seen = accumulated(params, len(comparisons), part, model_config, train_config, scale)
+    return loss, grads, comparison_metrics(*(torch.cat(values) for values in zip(*seen)))
 
 
 def comparison_metrics(better, worse, ties, rewards):

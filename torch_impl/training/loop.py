@@ -16,6 +16,8 @@ from torch_impl.training.evaluate import evaluate
 from torch_impl.training.optimizer import init_states
 from torch_impl.training.step import train_step
 
+TORCH_ONLY = {"device_name", "master_dtype"}
+
 
 def train(
     model_config, train_config, dataset, out, resume=False, stop_after=None, report=None, seconds=None, sample=None
@@ -33,14 +35,14 @@ def train(
     c, processes, parallel = train_config, distributed.current(), None
     device = choose_device(c.device)
     if processes is ALONE:
-        run = _resumed(model_config, c, out) if resume else _begin(model_config, c)
+        run = resumed(model_config, c, out) if resume else _begin(model_config, c)
     else:
         from torch_impl.training import parallel_run  # here, because it takes half a second
 
-        run, parallel = parallel_run.start(processes, model_config, c, out, resume, device, _master(c))
+        run, parallel = parallel_run.start(processes, model_config, c, out, resume, device, master_dtype(c))
     shared = {"parallel": parallel} if parallel else {}
     if processes.rank == 0:
-        checkpoint_file.describe(out, model_config, c, _name(device))
+        checkpoint_file.describe(out, model_config, c, device_name(device))
 
     def step():
         inputs, targets, packing = _batch(dataset, run.position, model_config, c, device, processes)
@@ -66,13 +68,13 @@ def train(
 
 def _begin(model_config, train_config):
     """The Run before its first step."""
-    params = initialise(model_config, train_config.seed, _master(train_config), choose_device(train_config.device))
+    params = initialise(model_config, train_config.seed, master_dtype(train_config), choose_device(train_config.device))
     return checkpoint_file.Run(model_config, train_config, params, init_states(params, train_config))
 
 
-def _resumed(model_config, train_config, out):
+def resumed(model_config, train_config, out):
     """The Run saved in ``out``, to go on under ``train_config``. Raises UserError where it can't."""
-    name = str(_master(train_config)).removeprefix("torch.")
+    name = str(master_dtype(train_config)).removeprefix("torch.")
     run = checkpoint.load(out, name, choose_device(train_config.device))
     checkpoint_file.check_resumable(run, model_config, train_config, out)
     run.train_config = train_config
@@ -92,12 +94,12 @@ def _is_sharded(train_config, parallel):
     return train_config.sharded or parallel is not None and parallel.sharded
 
 
-def _master(train_config):
+def master_dtype(train_config):
     """The number format of the weights: 16-bit formats only compute."""
     return torch.float64 if train_config.dtype == "float64" else torch.float32
 
 
-def _name(device):
+def device_name(device):
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 

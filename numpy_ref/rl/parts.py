@@ -1,0 +1,36 @@
+"""Which parameters are whose. A policy with a critic is one model with one checkpoint:
+
+    output "value"     one trunk; "value.weight" and "value.bias" are the critic's scalar head on it
+    output "critic"    a second trunk with a head of its own, shaped like a reward model, under "critic."
+"""
+
+import dataclasses
+
+DEFINITION = "names of parameters: no arithmetic"
+
+_CRITIC, _HEAD = "critic.", ("value.weight", "value.bias")
+
+
+def policy_params(params):
+    """The language model among the parameters."""
+    return {name: value for name, value in params.items() if not name.startswith(_CRITIC) and name not in _HEAD}
+
+
+def policy_config(config):
+    """The config of the language model alone."""
+    return dataclasses.replace(config, output="tokens")
+
+
+def critic_params(params):
+    """The parameters of a critic apart, under a reward model's names."""
+    return {name.removeprefix(_CRITIC): value for name, value in params.items() if name.startswith(_CRITIC)}
+
+
+def critic_config(config):
+    """The config of a critic apart: a reward model's."""
+    return dataclasses.replace(config, output="reward")
+
+
+def with_critic(params, critic):
+    """The parameters of a policy and of a critic apart in one."""
+    return params | {f"{_CRITIC}{name}": value for name, value in critic.items()}
