@@ -19,7 +19,7 @@ from numpy_ref.sft.lora import merge
 from numpy_ref.reward.evaluation import accuracy_by, best_of_n, calibration, judge
 from numpy_ref.reward.loop import train_reward
 from numpy_ref.reward.model import ensemble
-from numpy_ref.tokenizers import bpe
+from numpy_ref.tokenizers import boundless, bpe, unigram, wordpiece
 from numpy_ref.tokenizers.byte import Decoder, encode
 from numpy_ref.training.checkpoint import load, save
 from numpy_ref.training.evaluate import evaluate
@@ -41,8 +41,12 @@ WING = cli.Wing(
     quantize_params=quantize_params,
     encode=encode,
     decoder=Decoder,
-    bpe=bpe.BPE,
-    train_bpe=bpe.train,
+    tokenizers={
+        "bpe": bpe.BPE, "unigram": unigram.Unigram, "wordpiece": wordpiece.WordPiece, "boundless": boundless.BoundlessBPE,
+    },
+    train_tokenizer={
+        "bpe": bpe.train, "unigram": unigram.train, "wordpiece": wordpiece.train, "boundless": boundless.train,
+    },
     fine_tune=fine_tune,
     model_weights=model_weights,
     conversation_losses=conversation_losses,

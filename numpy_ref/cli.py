@@ -46,8 +46,8 @@ class Wing:
     quantize_params: Callable  # model/quantization.py
     encode: Callable  # tokenizers/byte.py
     decoder: Callable  # tokenizers/byte.py: Decoder
-    bpe: Callable  # tokenizers/bpe.py: BPE
-    train_bpe: Callable  # tokenizers/bpe.py: train
+    tokenizers: dict  # kind -> its class: BPE, Unigram, WordPiece, BoundlessBPE of tokenizers/
+    train_tokenizer: dict  # kind -> train of tokenizers/bpe.py, ...
     encode_all: Callable | None = None  # encodes an iterable of texts, where that is not one after the other
     fine_tune: Callable | None = None  # sft/loop.py
     model_weights: Callable | None = None  # sft/loop.py
@@ -64,7 +64,7 @@ class Wing:
     best_of_n: Callable | None = None  # reward/evaluation.py
     ensemble: Callable | None = None  # reward/model.py
     chat: Any = None  # the ChatFormat of a model that knows one, whose control ids the decoder then shows
-    vocabulary: Any = None  # of a BPE tokenizer, whose methods are then in encode, encode_all and decoder
+    vocabulary: Any = None  # of a tokenizer of one of these kinds, whose methods are then in encode, encode_all and decoder
 
 
 def main(wing, argv=None):
@@ -204,6 +204,7 @@ def build_parser(wing):
     plot = command("plot", "draw the curves of any number of runs in one picture", run_plots.plot)
     plot.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     plot.add_argument("--out", required=True, metavar="FILE.png", help="picture")
+    plot.add_argument("--experts", action="store_true", help="the load of each expert over training, instead of curves")
     plot.add_argument("--peak", type=float, metavar="TFLOPS", help="the device's best, for MFU (known GPUs: by name)")
 
     quantize = command("quantize", "write a smaller copy of a model, in 8 or 4 bits a weight", commands.quantize)
@@ -218,7 +219,7 @@ def build_parser(wing):
 
     add_rewards(command)
 
-    tokenizer = chooser.add_parser("tokenizer", help="train, convert or look at a byte pair tokenizer")
+    tokenizer = chooser.add_parser("tokenizer", help="train, use, convert or look at a tokenizer")
     actions = tokenizer.add_subparsers(dest="command", required=True, metavar="ACTION")
 
     def action(name, help, run):

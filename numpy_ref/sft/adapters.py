@@ -8,7 +8,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 
-from numpy_ref.config import parameter_shapes, require
+from numpy_ref.config import is_router, parameter_shapes, require
 from numpy_ref.errors import UserError, shown
 
 DEFINITION = "names and shapes: no arrays"
@@ -55,7 +55,8 @@ def adapted(config, lora):
 
     Raises UserError for a target that names none.
     """
-    linear = [name for name, shape in parameter_shapes(config).items() if len(shape) == 2 and not name.endswith("embedding.weight")]
+    matrices = [name for name, shape in parameter_shapes(config).items() if len(shape) == 2 and name.endswith(".weight")]
+    linear = [name for name in matrices if not (name.endswith("embedding.weight") or is_router(name))]
     chosen = _named(linear, lora.targets, "targets")
     if not chosen:
         raise UserError("LoRA without targets adapts nothing; name some, such as attention,feed_forward")

@@ -149,10 +149,12 @@ RMS_NORM = Component(
         Bug(
             "squares summed in 16 bits",
             "torch",
-            "F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(x.dtype)",
+            "_RmsNorm.apply(x, weight, eps)",
             "x * (x.square().cumsum(-1)[..., -1:] / x.shape[-1] + eps).rsqrt() * weight",
             dtype="bfloat16",
         ),
+        Bug("slope term forgotten by hand", "torch", "n, slope, value=-1", "n, slope, value=0", "_RmsNorm", dtype="bfloat16"),
+        Bug("1 / r forgotten by hand", "torch", ".mul_(inverse)", "", "_RmsNorm", dtype="bfloat16"),
     ),
 )
 

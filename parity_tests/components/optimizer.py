@@ -156,7 +156,7 @@ UPDATE = Component(
             "[array] for",
             function="_muon",
         ),
-        Bug("momentum of the last matrix alone", "numpy", "np.concatenate(momentum)", "np.concatenate([momentum[-1]] * len(momentum))[: len(params[name])]", function="_muon", needs=("muon",)),
+        Bug("momentum of the last matrix alone", "numpy", "np.concatenate(momentum, axis=-2)", "np.concatenate([momentum[-1]] * len(momentum), axis=-2)[..., : params[name].shape[-2], :]", function="_muon", needs=("muon",)),
         Bug(
             "gradient of the neighbour",
             "numpy",

@@ -268,10 +268,11 @@ ROTARY = Component(
         Bug("backward turns on", "numpy", "_turned(dy, cos, -sin, interleaved)", "_turned(dy, cos, sin, interleaved)"),
         Bug("resting features forgotten in the backward", "numpy", "_turned(dy, cos, -sin, interleaved)", "_turned(dy, cos, -sin, interleaved) * (np.arange(x.shape[-1]) < 2 * cos.shape[-1])"),
         Bug("phases of the next token", "numpy", "r = 2 * cos.shape[-1]", "r, cos, sin = 2 * cos.shape[-1], np.roll(cos, 1, axis=-2), np.roll(sin, 1, axis=-2)", "_turned"),
-        Bug("always half-split", "torch", "if interleaved:", "if False:"),
-        Bug("plus for minus", "torch", "torch.cat((a * cos - b * sin", "torch.cat((a * cos + b * sin"),
-        Bug("phases in bfloat16", "torch", "r = 2 * cos.shape[-1]", "r, cos, sin = 2 * cos.shape[-1], cos.bfloat16(), sin.bfloat16()"),
-        Bug("features swapped at the end", "torch", "torch.cat((turned, x[..., r:]), -1)", "torch.cat((x[..., r:], turned), -1)"),
+        Bug("always half-split", "torch", "if interleaved else", "if False else", "_turned"),
+        Bug("plus for minus", "torch", "addcmul_(b, sin, value=-1)", "addcmul_(b, sin)", "_turned"),
+        Bug("phases in bfloat16", "torch", "r = 2 * cos.shape[-1]", "r, cos, sin = 2 * cos.shape[-1], cos.bfloat16(), sin.bfloat16()", "_turned"),
+        Bug("resting features not copied", "torch", "y[..., r:] = wide[..., r:]", "y[..., r:] = 0", "_turned"),
+        Bug("turned on by the way back", "torch", "_Rotary.apply(dy, cos, -sin,", "_Rotary.apply(dy, cos, sin,", "_Rotary"),
     ),
 )
 

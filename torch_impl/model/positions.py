@@ -117,16 +117,36 @@ def rotary(x, cos, sin, interleaved=False):
     Shapes: x (..., T, d), cos and sin broadcastable to (..., T, r/2); features from r on pass. -> (..., T, d) in the
     format of x. 16-bit inputs are turned in float32 and rounded once.
     """
+    return _Rotary.apply(x, cos, sin, interleaved)
+
+
+class _Rotary(torch.autograd.Function):
+    """Turned by hand: the way back is a turn by minus the angle."""
+
+    @staticmethod
+    def forward(ctx, x, cos, sin, interleaved):
+        ctx.save_for_backward(cos, sin)
+        ctx.interleaved = interleaved
+        return _turned(x, cos, sin, interleaved)
+
+    @staticmethod
+    def backward(ctx, dy):
+        cos, sin = ctx.saved_tensors
+        return _Rotary.apply(dy, cos, -sin, ctx.interleaved), None, None, None
+
+
+def _turned(x, cos, sin, interleaved):
+    """(a cos - b sin, a sin + b cos) of each pair, written to where the pair was."""
     r = 2 * cos.shape[-1]
-    wide = x[..., :r].to(torch.promote_types(x.dtype, cos.dtype))
-    if interleaved:
-        a, b = wide.unflatten(-1, (-1, 2)).unbind(-1)
-        turned = torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
-    else:
-        a, b = wide.chunk(2, -1)
-        turned = torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
-    turned = turned.to(x.dtype)
-    return turned if r == x.shape[-1] else torch.cat((turned, x[..., r:]), -1)
+    wide = x.to(torch.promote_types(x.dtype, cos.dtype))
+    y = torch.empty_like(wide)
+    parts = (slice(0, r, 2), slice(1, r, 2)) if interleaved else (slice(0, r // 2), slice(r // 2, r))
+    a, b = (wide[..., part] for part in parts)
+    first, second = (y[..., part] for part in parts)
+    torch.mul(a, cos, out=first).addcmul_(b, sin, value=-1)
+    torch.mul(a, sin, out=second).addcmul_(b, cos)
+    y[..., r:] = wide[..., r:]
+    return y.to(x.dtype)
 
 
 def alibi_slopes(heads):

@@ -118,8 +118,9 @@ def _reference(batch, reference, config, settings, dtype):
     """What the reference thinks of the tokens, (B, T - 1)."""
     params = {name: param.to(dtype) for name, param in reference.items()}
     return policy(
-        batch["tokens"], batch["mask"], params, config, settings.temperature, batch["kept"], entropy=False
-    )[0]
+        batch["tokens"], batch["mask"], params, config, settings.temperature, batch["kept"], entropy=False,
+        shared=(batch["prompts"], batch["starts"]),
+    )[0]  # fmt: skip
 
 
 def _measures(run, settings):
