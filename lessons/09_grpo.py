@@ -147,7 +147,7 @@ def fine_tuned(count, steps):
     return params
 
 
-base = fine_tuned(2000, 230)
+base = fine_tuned(2000, 225)
 settings = GRPOConfig(prompts=16, group=8, tokens=5, epochs=1, eval_prompts=60, kl_every=5)
 training = TrainConfig(steps=60, lr=1e-3, warmup=5, final_lr=1.0, weight_decay=0.0, dtype="float32")
 questions = source.held_out(settings.eval_prompts)

@@ -83,6 +83,9 @@ EXERCISES = (
         mistakes={
             "raw scores without renormalisation": "the weights of the chosen experts sum to one: divide by their sum.",
             "a weight divided by itself, as if the sum were a constant": "the sum depends on the logits, too: the second term of the quotient is missing.",
+            Bug("without the softmax's backward", "numpy", "return scores_vjp(back((dw - np.sum(dw * share, axis=-1, keepdims=True)) / total))", "return back((dw - np.sum(dw * share, axis=-1, keepdims=True)) / total)"): (
+                "the scores are a softmax of the logits: its backward pass is missing."
+            ),
         },
     ),
     Exercise(
@@ -96,6 +99,9 @@ EXERCISES = (
         ),
         mistakes={
             "the first choice alone": "every slot counts, not only each token's first choice.",
+            Bug("empty slots go to the last expert", "numpy", "flat[..., None] == np.arange(experts)", "flat[..., None] % experts == np.arange(experts)"): (
+                "an index of -1 is an empty slot; it was counted for the last expert."
+            ),
             "experts that have tokens, not how many": "how many slots go to each expert is asked for, not whether any does.",
         },
     ),
