@@ -105,7 +105,12 @@ def reference(job, config):
     params = {name: value.astype(np.float64) for name, value in weights(job, config).items()}
     train = TrainConfig(dtype="float64", device="cpu")
     loss, grads, _ = reward_loss_and_grads(params, pairs(job)[0], config, train, SETTINGS)
-    return candidates.named(loss, grads)
+    return candidates.named(loss, without_bias(grads))
+
+
+def without_bias(grads):
+    """The gradients but for the head's bias, where those of two answers cancel to nothing one could compare."""
+    return {name: grad for name, grad in grads.items() if name != "reward.bias"}
 
 
 class Ours:
@@ -128,7 +133,7 @@ class Ours:
         loss, grads, _ = self.module.reward_loss_and_grads(
             self.params, self.batches[0], self.config, self.train, SETTINGS
         )
-        return candidates.named(loss, grads)
+        return candidates.named(loss, without_bias(grads))
 
     def named(self, arrays):
         return arrays
@@ -177,13 +182,13 @@ class TRL:
         self.notes = {"parameters": parameter_count(config), "version": "trl " + version("trl")}
 
     def named(self, arrays):
-        """Our arrays under their names; their head has no bias, whose gradient is 0 but for the centring."""
+        """Our arrays under their names; their head has no bias."""
         found = {}
         for name, value in arrays.items():
             prefix = "grad." if name.startswith("grad.") else ""
             if name == "loss":
                 found[name] = value
-            elif name != f"{prefix}reward.bias":
+            elif name != "reward.bias":
                 found |= {prefix + theirs: piece for theirs, piece in self.renamed({name.removeprefix(prefix): value}).items()}
         return found
 

@@ -153,7 +153,7 @@ def best_of(work, policy, models):
     for name, (runs, rule) in choices.items():
         path = work / f"best-{name.replace(' ', '-').replace(',', '')}.json"
         found[name] = kept(path, lambda runs=runs, rule=rule: judging.best_of(
-            SPEAKER, policy, SPEAKER, runs, TASK, PROMPTS, SAMPLES, rule, seed=1
+            SPEAKER, policy, runs, TASK, PROMPTS, SAMPLES, rule, seed=1
         ))  # fmt: skip
     return found
 
