@@ -49,7 +49,9 @@ def adapt(frozen, params, config, lora):
 
 def merge(frozen, params, config, lora):
     """One plain tensor for each weight, the adapters added in float64. Shapes: as ``adapt`` -> name -> tensor."""
-    return _added(frozen | {name: value for name, value in params.items() if name in frozen}, params, config, lora, lora.scale)
+    return _added(
+        frozen | {name: value for name, value in params.items() if name in frozen}, params, config, lora, lora.scale
+    )
 
 
 def unmerge(weights, params, config, lora):
