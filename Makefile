@@ -30,7 +30,7 @@ test: setup  ## every test
 
 oracles: setup  ## compare with transformers, tokenizers and tiktoken (installs the extra hf)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,hf]'
-	$(TESTS) -n 2 parity_tests/test_hf_oracles.py parity_tests/test_tokenizer_oracles.py
+	$(TESTS) -n 2 parity_tests/test_*_oracles.py
 
 parity: setup  ## prove the two sides equal: table and heat map in runs/parity/
 	OMP_NUM_THREADS=1 $(RUN) -m parity_tests

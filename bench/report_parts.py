@@ -2,7 +2,7 @@
 
 from bench import rows
 
-NAMES = {"numpy": "NumPy", "torch": "Torch", "hf": "Hugging Face", "litgpt": "litgpt", "plain": "plain PyTorch"}
+NAMES = {"numpy": "NumPy", "torch": "Torch", "hf": "Hugging Face", "litgpt": "litgpt", "plain": "plain PyTorch", "trl": "TRL"}
 OURS = ("numpy", "torch")
 
 

@@ -172,6 +172,34 @@ curves(results, "Held-out prompts answered exactly", ylabel="percent")
 # %% [markdown]
 # **A curriculum** shows easy examples first: the share of the examples that may be drawn grows from c0 to 1 (`06_competence`).
 #
+# ## Learning beside frozen weights: LoRA
+#
+# Fine-tuning all weights of a large model needs their gradients, two moments each, and a whole copy for every task. LoRA leaves a
+# matrix as it is and learns the product of two small ones beside it (arXiv:2106.09685):
+#
+#     W' = W + s B A        A (r, i), B (o, r), r small, s = alpha / r
+#
+# Backward. dW' flows to the product as to any other:  dB = s dW' A^T,  dA = s B^T dW'.
+#
+# B begins at 0, so that at first nothing changes; A at random numbers. Why not both at 0? Look at the two gradients: each is
+# multiplied by the other matrix, and neither would ever move.
+
+# %%
+from numpy_ref.sft.lora import low_rank
+
+weight, dy = rng.standard_normal((2, 48, 64))
+a, b = rng.standard_normal((4, 64)) / 8, np.zeros((48, 4))
+for name, first in (("A random, B zero", a), ("both zero", 0 * a)):
+    together, vjp = low_rank(weight, first, b, 2.0)
+    _, da, db = vjp(dy)
+    print(f"{name:17} W' = W: {np.array_equal(together, weight)}   gradient of A {np.abs(da).max():.2f}, of B {np.abs(db).max():.2f}")
+print(f"numbers to train: {weight.size:,} in the matrix, {a.size + b.size:,} beside it; in a matrix of 4,096 x 4,096 with r = 8 it is 1 in {4096**2 // (2 * 8 * 4096)}")
+
+# %% [markdown]
+# For use B A is added to W once (*merged*), and the model is as fast as before.
+#
+# **Exercise:** `06_lora`.
+#
 # ## From examples to preferences: DPO
 #
 # Often nobody can write the best answer, but anybody can say which of two is better. Suppose the best policy pi for some reward r

@@ -19,7 +19,9 @@ from numpy_ref.sft.lora import merge
 from numpy_ref.reward.evaluation import accuracy_by, best_of_n, calibration, judge
 from numpy_ref.reward.loop import train_reward
 from numpy_ref.reward.model import ensemble
-from numpy_ref.tokenizers import bpe
+from numpy_ref.grpo.loop import train_grpo
+from numpy_ref.ppo.loop import train_ppo
+from numpy_ref.tokenizers import boundless, bpe, unigram, wordpiece
 from numpy_ref.tokenizers.byte import Decoder, encode
 from numpy_ref.training.checkpoint import load, save
 from numpy_ref.training.evaluate import evaluate
@@ -41,14 +43,20 @@ WING = cli.Wing(
     quantize_params=quantize_params,
     encode=encode,
     decoder=Decoder,
-    bpe=bpe.BPE,
-    train_bpe=bpe.train,
+    tokenizers={
+        "bpe": bpe.BPE, "unigram": unigram.Unigram, "wordpiece": wordpiece.WordPiece, "boundless": boundless.BoundlessBPE,
+    },
+    train_tokenizer={
+        "bpe": bpe.train, "unigram": unigram.train, "wordpiece": wordpiece.train, "boundless": boundless.train,
+    },
     fine_tune=fine_tune,
     model_weights=model_weights,
     conversation_losses=conversation_losses,
     merge=merge,
     widen_vocabulary=widen_vocabulary,
     train_reward=train_reward,
+    train_ppo=train_ppo,
+    train_grpo=train_grpo,
     train_dpo=train_dpo,
     judge_texts=judge,
     calibration=calibration,

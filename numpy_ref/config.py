@@ -19,6 +19,8 @@ POSITIONS = ("sinusoidal", "learned", "rope", "alibi", "none")
 ROPE_SCALINGS = ("none", "linear", "ntk", "llama3", "yarn")
 NORMS = ("layer", "rms")
 NORM_POSITIONS = ("pre", "post")
+SCORINGS = ("softmax", "sigmoid")
+GATES = ("renormalised", "raw", "chosen")
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear", "inverse_sqrt", "wsd")
 PARALLEL = ("auto", "ddp", "fsdp")
@@ -38,6 +40,8 @@ CHOICES = {
     "rope_scaling": ROPE_SCALINGS,
     "norm": NORMS,
     "norm_position": NORM_POSITIONS,
+    "scoring": SCORINGS,
+    "gate": GATES,
     "output": OUTPUTS,
 }
 
@@ -55,6 +59,7 @@ class ModelConfig:
     head_width: int = option(0, "features of a head (0: width / heads)")
     qk_norm: bool = option(False, "RMS norm of every query and key")
     attention_softcap: float = option(0.0, "bends attention scores by c tanh(score / c) (0: not)")
+    attention_curvature: float = option(0.0, "attention by distance in hyperbolic space of curvature -c (0: by products)")
     window: int = option(0, "a position sees the last window keys, itself among them (0: all)")
     full_attention_every: int = option(0, "with a window: every n-th layer sees everything all the same (0: none)")
     sinks: int = option(0, "with a window: the first tokens of a text, which stay visible")
@@ -82,6 +87,19 @@ class ModelConfig:
     embedding_scale: float = option(1.0, "factor on the token embedding (sqrt(width) in the paper)")
     dropout: float = option(0.0, "share of features dropped from the embedding and from each branch")
     init_std: float = option(0.02, "standard deviation of the initial weights")
+    experts: int = option(0, "networks of a mixture of experts, in the place of the feed-forward network (0: dense)")
+    experts_per_token: int = option(2, "experts: how many each token goes to")
+    expert_width: int = option(0, "experts: hidden features of each (0: feed_forward)")
+    shared_experts: int = option(0, "experts: as wide as so many, which every token goes to as well")
+    moe_every: int = option(1, "experts: every n-th layer has them, the others are dense")
+    dense_layers: int = option(0, "experts: the first layers, which stay dense")
+    scoring: str = option("softmax", "experts: scores that share one, or a number of its own for each", SCORINGS)
+    gate: str = option("renormalised", "experts: weights are scores over their sum, raw, or softmax of chosen", GATES)
+    router_scale: float = option(1.0, "experts: factor on the weights")
+    router_bias: bool = option(False, "experts: balanced by a bias on the choice, which no gradient reaches")
+    noisy_router: bool = option(False, "experts: in training logits have noise, as much as the token asks for")
+    expert_groups: int = option(1, "experts: groups they lie in")
+    groups_per_token: int = option(1, "experts: groups that a token may choose from")
     output: str = option("tokens", "what it ends in: scores of the next token; a reward (the command reward); both, for PPO (value, or a critic apart)", OUTPUTS)
 
     def __post_init__(self):
@@ -93,6 +111,9 @@ class ModelConfig:
             require(self, name, lambda v, choices=choices: v in choices, "one of " + ", ".join(choices))
         for name in ("attention_softcap", "logit_softcap"):
             require(self, name, lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0 (0: no cap)")
+        require(self, "attention_curvature", lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
+        if self.attention_curvature and self.attention_softcap:
+            raise UserError("attention_curvature scores by distances, which attention_softcap can't bend; give one of them")
         require(self, "norm_eps", lambda v: 0 < v < 1, "above 0 and below 1")
         require(self, "embedding_scale", lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
         require(self, "dropout", lambda v: 0 <= v < 1, "at least 0 and below 1")
@@ -114,6 +135,7 @@ class ModelConfig:
                 if getattr(self, name):
                     raise UserError(f"{name}={getattr(self, name)} means nothing without a window; give window too")
         self._check_rope()
+        self._check_experts()
 
     def _check_rope(self):
         require(self, "rope_base", lambda v: math.isfinite(v) and v > 1, "a finite number above 1")
@@ -139,10 +161,62 @@ class ModelConfig:
         if self.rope_beta_slow >= self.rope_beta_fast:
             raise UserError("rope_beta_slow must be below rope_beta_fast")
 
+    def _check_experts(self):
+        for name in ("experts_per_token", "moe_every", "expert_groups", "groups_per_token"):
+            require(self, name, lambda v: isinstance(v, int) and v >= 1, "a whole number of at least 1")
+        for name in ("experts", "expert_width", "shared_experts", "dense_layers"):
+            require(self, name, lambda v: isinstance(v, int) and v >= 0, "a whole number of at least 0")
+        require(self, "router_scale", lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
+        if not self.experts:
+            for name in ("shared_experts", "dense_layers", "router_bias", "noisy_router"):
+                if getattr(self, name):
+                    raise UserError(f"{name}={getattr(self, name)} means nothing without experts; give experts too")
+            return
+        if self.experts_per_token > self.experts:
+            raise UserError(
+                f"experts_per_token={self.experts_per_token} is more than experts={self.experts}; take at most {self.experts}"
+            )
+        if self.experts_per_token == 1 and self.gate != "raw":
+            raise UserError(
+                f"gate={self.gate!r} with experts_per_token=1 weighs every expert by 1, so that the router would learn "
+                "nothing; take gate='raw'"
+            )
+        if not self.moe_layers:
+            raise UserError(
+                f"dense_layers={self.dense_layers} and moe_every={self.moe_every} leave none of the {self.layers} layers to "
+                "the experts; take smaller ones"
+            )
+        if self.experts % self.expert_groups or self.groups_per_token > self.expert_groups:
+            raise UserError(
+                f"experts={self.experts} can't be chosen from groups_per_token={self.groups_per_token} of "
+                f"expert_groups={self.expert_groups} groups; take a divisor of {self.experts}, and at most as many a token"
+            )
+        if self.groups_per_token * (self.experts // self.expert_groups) < self.experts_per_token:
+            raise UserError(
+                f"groups_per_token={self.groups_per_token} leaves fewer than experts_per_token={self.experts_per_token} "
+                "experts to choose from; take more groups a token"
+            )
+
+    @property
+    def moe_layers(self):
+        """The layers that have experts."""
+        layers = range(self.dense_layers, self.layers) if self.experts else ()
+        return [layer for layer in layers if (layer + 1) % self.moe_every == 0]
+
+    @property
+    def expert_features(self):
+        """Hidden features of one expert."""
+        return self.expert_width or self.feed_forward
+
     @property
     def head_features(self):
         """Features of one attention head."""
         return self.head_width or self.width // self.heads
+
+    @property
+    def attended_features(self):
+        """Features of a head in attention and its cache: hyperbolic ones have a time coordinate as well."""
+        return self.head_features + (self.attention_curvature > 0)
 
     @property
     def key_value_heads(self):
@@ -188,6 +262,11 @@ class TrainConfig:
     ema: float = option(0.0, "decay of a moving average of the weights, kept beside them (0: none)")
     label_smoothing: float = option(0.0, "share of the target given to all tokens alike")
     z_loss: float = option(0.0, "weight of logsumexp(logits)^2 in the loss")
+    balance_loss: float = option(0.01, "experts: weight of the loss that asks for equal loads in each micro-batch")
+    sequence_balance_loss: float = option(0.0, "experts: the same, in each sequence")
+    router_z_loss: float = option(0.0, "experts: weight of logsumexp(router logits)^2")
+    router_bias_rate: float = option(1e-3, "experts: how far the balancing bias moves a step")
+    capacity_factor: float = option(0.0, "experts: room for so many times an equal load in each row (0: for all)")
     loss_chunk: int = option(0, "tokens whose logits exist at once in the loss (0: all, unless they are many)")
     recompute: bool = option(False, "compute each block again in the backward pass, to save its memory")
     dtype: str = option("auto", "number format of activations; master weights stay float32", DTYPES)
@@ -216,6 +295,10 @@ class TrainConfig:
         for name in ("beta1", "beta2", "momentum", "label_smoothing", "ema"):
             require(self, name, lambda v: 0 <= v < 1, "at least 0 and below 1")
         require(self, "final_lr", lambda v: 0 <= v <= 1, "between 0 and 1")
+        for name in ("balance_loss", "sequence_balance_loss", "router_z_loss", "router_bias_rate"):
+            require(self, name, lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
+        room = "a finite number above 0, or 0 for no limit at all"
+        require(self, "capacity_factor", lambda v: math.isfinite(v) and v >= 0, room)
         for name in ("weight_decay", "z_loss"):
             require(self, name, lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
         require(self, "cooldown", lambda v: 0 < v <= 1, "above 0 and at most 1")
@@ -277,9 +360,10 @@ def parameter_shapes(config):
 
     Linear weights are (outputs, inputs). ``query_key_value`` stacks the three projections along the outputs, so that
     one matrix product computes all three: all query heads, then all key heads, then all value heads. ``gate_up`` does
-    the same for a gated feed-forward network: the half that is bent, then the half that it gates.
+    the same for a gated feed-forward network: the half that is bent, then the half that it gates. Experts are stacked
+    along a first axis.
     """
-    d, f, features = config.width, config.feed_forward, config.head_features
+    d, features = config.width, config.head_features
     queries, keys = config.heads * features, config.key_value_heads * features
     shapes = {"token_embedding.weight": (config.vocab_size, d)}
     if config.positions == "learned":
@@ -290,10 +374,15 @@ def parameter_shapes(config):
         if config.norm == "layer" and config.norm_bias:
             shapes[f"{name}.bias"] = (d,)
 
-    def linear(name, outputs, inputs, bias):
-        shapes[f"{name}.weight"] = (outputs, inputs)
+    def linear(name, outputs, inputs, bias, stack=()):
+        shapes[f"{name}.weight"] = (*stack, outputs, inputs)
         if bias:
-            shapes[f"{name}.bias"] = (outputs,)
+            shapes[f"{name}.bias"] = (*stack, outputs)
+
+    def feed_forward(name, f, stack=()):
+        first, rows = ("gate_up", 2 * f) if config.activation in GATED else ("up", f)
+        linear(f"{name}.{first}", rows, d, config.feed_forward_bias, stack)
+        linear(f"{name}.down", d, f, config.feed_forward_bias, stack)
 
     for layer in range(config.layers):
         block = f"blocks.{layer}"
@@ -304,11 +393,15 @@ def parameter_shapes(config):
             shapes[f"{block}.attention.key_norm.weight"] = (features,)
         linear(f"{block}.attention.output", d, queries, config.attention_bias)
         norm(f"{block}.feed_forward_norm")
-        if config.activation in GATED:
-            linear(f"{block}.feed_forward.gate_up", 2 * f, d, config.feed_forward_bias)
-        else:
-            linear(f"{block}.feed_forward.up", f, d, config.feed_forward_bias)
-        linear(f"{block}.feed_forward.down", d, f, config.feed_forward_bias)
+        if layer not in config.moe_layers:
+            feed_forward(f"{block}.feed_forward", config.feed_forward)
+            continue
+        linear(f"{block}.feed_forward.router", config.experts, d, config.router_bias)
+        if config.noisy_router:
+            linear(f"{block}.feed_forward.noise", config.experts, d, False)
+        feed_forward(f"{block}.feed_forward.experts", config.expert_features, (config.experts,))
+        if config.shared_experts:
+            feed_forward(f"{block}.feed_forward.shared", config.shared_experts * config.expert_features)
     if config.norm_position == "pre":  # post-norm blocks already end in a norm
         norm("final_norm")
     if config.output == "reward":
@@ -323,9 +416,21 @@ def parameter_shapes(config):
     return shapes
 
 
+def is_router(name):
+    """Whether a parameter is a router's: never rounded to 16 bits or fewer, and moved by AdamW."""
+    return name.rpartition(".")[0].endswith(("feed_forward.router", "feed_forward.noise"))
+
+
 def parameter_count(config):
     """Number of parameters; a tied output head counts once."""
     return sum(math.prod(shape) for shape in parameter_shapes(config).values())
+
+
+def active_parameter_count(config):
+    """Parameters that a token meets: of stacked experts those that it goes to."""
+    share = config.experts_per_token / max(1, config.experts)
+    counts = {name: math.prod(shape) for name, shape in parameter_shapes(config).items()}
+    return sum(round(count * share) if ".experts." in name else count for name, count in counts.items())
 
 
 def to_json(config):

@@ -2,14 +2,14 @@
 
 import math
 
-from numpy_ref.config import GATED, parameter_count, parameter_shapes
+from numpy_ref.config import GATED, active_parameter_count, is_router, parameter_count, parameter_shapes
 
 DEFINITION = "counting: no arrays"
 
 CHUNK = 512  # tokens of a prompt that ``generate`` reads at a time
 
 FORMULAS = {
-    "flops_forward": "2 x weights of the matrix products + 4 x heads x head width x keys seen, in each layer",
+    "flops_forward": "2 x weights that a token meets in matrix products + 4 x heads x head width x keys seen, in each layer",
     "flops_training": "3 x forward: the backward pass computes two matrix products for each one",
     "embedding": "looking a token up is no arithmetic; a causal token sees (T + 1) / 2 keys on average, or its window",
     "activations": "rows x T x (layers x (4 width + 2 (heads + kv heads) x head width + hidden + heads x T) + 2 width), and logits",
@@ -32,10 +32,12 @@ def describe(model, train, size=4):
         "activations": size * activation_numbers(model, train),
     }
     T = model.context
-    working = min(T, CHUNK) * (4 * model.width + hidden_numbers(model) + model.heads * T) + model.vocab_size
+    most = max(hidden_numbers(model, layer) for layer in range(model.layers))
+    working = min(T, CHUNK) * (4 * model.width + most + model.heads * T) + model.vocab_size
     inference = {"parameters": size * total, "cache": size * cache_numbers(model), "activations": size * working}
     return {
         "parameters": total,
+        "active_parameters": active_parameter_count(model),
         "parts": parts(model),
         "shapes": {name: list(shape) for name, shape in parameter_shapes(model).items()},
         "context": T,
@@ -53,14 +55,17 @@ def flops_forward(model):
     """Floating-point operations of the forward pass for one token, averaged over a text of ``context`` tokens.
 
     A weight of a matrix product is one multiplication and one addition. Attention: query times key and weight times
-    value are 2 x head width each, for every head and every token seen.
+    value are 2 x head width each, for every head and every token seen. Of stacked experts a token meets a few.
     """
+    share = model.experts_per_token / max(1, model.experts)
     matrices = [
-        math.prod(shape) for name, shape in parameter_shapes(model).items() if name.startswith("blocks.") and len(shape) == 2
+        math.prod(shape) * (share if len(shape) == 3 else 1)
+        for name, shape in parameter_shapes(model).items()
+        if name.startswith("blocks.") and name.endswith(".weight") and len(shape) >= 2
     ]
     seen = sum(keys_seen(model, layer) for layer in range(model.layers))
-    weights = sum(matrices) + model.width * model.vocab_size  # the head, tied or not
-    return 2 * weights + round(4 * model.heads * model.head_features * seen)
+    weights = round(sum(matrices)) + model.width * model.vocab_size  # the head, tied or not
+    return 2 * weights + round(4 * model.heads * model.attended_features * seen)
 
 
 def keys_seen(model, layer):
@@ -73,9 +78,16 @@ def keys_seen(model, layer):
     return (most * (most + 1) / 2 + (T - most) * most) / T
 
 
-def hidden_numbers(model):
-    """Features of the feed-forward network before and after its activation; a gated one has two halves before."""
-    return (3 if model.activation in GATED else 2) * model.feed_forward
+def hidden_numbers(model, layer=0):
+    """Features of a feed-forward network before and after its activation; a gated one has two halves before.
+
+    A layer of experts has those of each that a token goes to, and keeps its input and output in the order of experts.
+    """
+    sides = 3 if model.activation in GATED else 2
+    if layer not in model.moe_layers:
+        return sides * model.feed_forward
+    many = model.experts_per_token
+    return sides * (many + model.shared_experts) * model.expert_features + 2 * many * model.width + 2 * model.experts
 
 
 def cache_numbers(model):
@@ -84,7 +96,7 @@ def cache_numbers(model):
     for layer in range(model.layers):
         window = model.layer_window(layer)
         entries += min(model.context, window + model.sinks) if window else model.context
-    return 2 * model.key_value_heads * model.head_features * entries
+    return 2 * model.key_value_heads * model.attended_features * entries
 
 
 def activation_numbers(model, train):
@@ -97,16 +109,17 @@ def activation_numbers(model, train):
     """
     T, tokens = model.context, train.batch // train.accumulate * model.context
     projected = 2 * (model.heads + model.key_value_heads) * model.head_features
-    layer = 4 * model.width + projected + hidden_numbers(model) + model.heads * T
-    layers = layer + (model.layers - 1) * model.width if train.recompute else model.layers * layer
+    each = [4 * model.width + projected + hidden_numbers(model, layer) + model.heads * T for layer in range(model.layers)]
+    layers = max(each) + (model.layers - 1) * model.width if train.recompute else sum(each)
     return tokens * (layers + 2 * model.width) + 2 * model.vocab_size * train.loss_rows(tokens, model.vocab_size)
 
 
 def optimiser_numbers(model, train):
-    """Numbers that the optimiser remembers: AdamW two a parameter; Muon one for each matrix of a block."""
+    """Numbers that the optimiser remembers: AdamW two a parameter; Muon one for each matrix of a block, router left out."""
     numbers = 0
     for name, shape in parameter_shapes(model).items():
-        muon = train.optimizer == "muon" and name.startswith("blocks.") and len(shape) == 2
+        muon = train.optimizer == "muon" and name.startswith("blocks.") and name.endswith(".weight") and len(shape) >= 2
+        muon = muon and not is_router(name)
         numbers += (1 if muon else 2) * math.prod(shape)
     return numbers
 
@@ -118,6 +131,7 @@ def parts(model):
         pieces = name.split(".")
         part = pieces[2] if pieces[0] == "blocks" else pieces[0]
         part = "norms" if part.endswith("norm") else part
+        part = pieces[3] if pieces[0] == "blocks" and pieces[3] in ("experts", "shared", "router", "noise") else part
         found[part] = found.get(part, 0) + math.prod(shape)
     return found
 
@@ -125,7 +139,9 @@ def parts(model):
 def text(facts):
     """The facts of ``describe`` for people."""
     total = facts["parameters"]
-    lines = [f"{total:,} parameters", "", *tree(facts["shapes"]), "", "parameters by part"]
+    active = facts["active_parameters"]
+    met = f", of which a token meets {active:,}" if active < total else ""
+    lines = [f"{total:,} parameters{met}", "", *tree(facts["shapes"]), "", "parameters by part"]
     for part, number in sorted(facts["parts"].items(), key=lambda item: -item[1]):
         lines.append(f"  {part:<20} {number:>13,} {number / total:>7.1%}")
     flops, T, accumulate = facts["flops_per_token"], facts["context"], facts["accumulate"]
@@ -153,15 +169,22 @@ def _memory(parts):
 
 
 def tree(shapes):
-    """Lines of the module tree with shapes and sizes; equal blocks are shown once."""
-    blocks = {name.split(".")[1] for name in shapes if name.startswith("blocks.")}
-    nodes = {}
+    """Lines of the module tree with shapes and sizes; of equal blocks one is shown."""
+    blocks, nodes, titles = {}, {}, {}
+    for name, shape in shapes.items():
+        if name.startswith("blocks."):
+            _, number, rest = name.split(".", 2)
+            blocks.setdefault(number, []).append((rest, *shape))
+    kinds = list(dict.fromkeys(map(tuple, blocks.values())))
+    for kind in kinds:
+        same = [number for number, own in blocks.items() if tuple(own) == kind]
+        titles[same[0]] = f"blocks (each of {len(same)})" + (f": {', '.join(same)}" if len(kinds) > 1 else "")
     for name, shape in shapes.items():
         pieces = name.split(".")
         if pieces[0] == "blocks":
-            if pieces[1] != "0":
+            if pieces[1] not in titles:
                 continue
-            pieces[:2] = [f"blocks (each of {len(blocks)})"]
+            pieces[:2] = [titles[pieces[1]]]
         place = nodes
         for piece in pieces[:-1]:
             place = place.setdefault(piece, {})

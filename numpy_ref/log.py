@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from time import perf_counter
 
+from numpy_ref import expert_log
 from numpy_ref.errors import BadSteps, RunWarning, UserError
 from numpy_ref.files import refusal, replace
 
@@ -54,7 +55,8 @@ class Log:
     Fields: step, tokens (trained on so far), time (seconds since the run began, without the pauses between sessions),
     loss (nats per token, before the step's update), lr, grad_norm (before clipping), tokens_per_second, and where it
     was evaluated val_loss (nats per token, after the update), and whatever other numbers the step reports under names of
-    its own. A step that went wrong has "skipped": true; numbers that are not finite are null.
+    its own. A step that went wrong has "skipped": true; numbers that are not finite are null. A mixture of experts adds
+    the fields of `expert_log.py`.
 
     ``run`` (see ``checkpoint_file.Run``) says where the run stands: rows after its step, left by steps that were never
     saved, are dropped. ``report`` receives the latest row at every flush (see ``progress.Progress``).
@@ -143,7 +145,10 @@ class Log:
                "grad_norm": _finite(metrics["grad_norm"])}
         if not math.isfinite(loss) or bool(metrics.get("skipped", False)):
             row |= {"loss": loss if math.isfinite(loss) else None, "skipped": True}
-        return row | {name: _finite(value) for name, value in metrics.items() if name not in row and name != "skipped"}
+        elif "routing" in metrics:
+            row |= expert_log.row(metrics["routing"])
+        known = {*row, "skipped", "routing"}
+        return row | {name: _finite(value) for name, value in metrics.items() if name not in known}
 
     def _append(self, content):
         """Write what waits and ``content``; what the disk refuses goes on waiting, and the first refusal is told."""

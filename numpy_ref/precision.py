@@ -19,7 +19,7 @@ import numpy as np
 
 from numpy_ref.errors import UserError
 
-NUMPY_ONLY = {"Rounded", "stored", "stored_once"}
+NUMPY_ONLY = {"Rounded", "plain", "stored", "stored_like", "stored_once"}
 
 # Bits of the fraction, exponent of the smallest normal number, largest number, and what lies beyond (arXiv:2209.05433).
 _EIGHT_BITS = {"float8_e4m3fn": (3, -6, 448.0, 448.0), "float8_e5m2": (2, -14, 57344.0, np.inf)}
@@ -83,6 +83,16 @@ def stored(x, name):
     rounded = round_to(x, name).view(Rounded)
     rounded.format = name
     return rounded
+
+
+def stored_like(values, x):
+    """The values in the format in which x is stored."""
+    return stored(values, x.format) if isinstance(x, Rounded) else values
+
+
+def plain(x):
+    """The same numbers as an ordinary array: what is computed of them stays float32."""
+    return x.view(np.ndarray) if isinstance(x, Rounded) else x
 
 
 def stored_once(component=None, value=True):

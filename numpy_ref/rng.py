@@ -18,6 +18,7 @@ STREAM_INIT = 1 << 32  # + number of the parameter
 STREAM_ORDER = 2 << 32  # + epoch
 STREAM_DROPOUT = 3 << 32  # + step and place in the model
 STREAM_SAMPLE = 4 << 32  # + row of the batch
+STREAM_ROUTER = 5 << 32  # + step and layer
 STREAM_WIDEN = 16 << 32  # + number of the matrix
 STREAM_REWARD = 17 << 32  # the head of a reward model
 STREAM_CURRICULUM = 18 << 32  # + number of the source
@@ -25,6 +26,7 @@ STREAM_MIXTURE = 19 << 32  # + block of draws
 STREAM_ADAPTER = 20 << 32  # + number of what is trained
 STREAM_ROLLOUT = 32 << 32  # + number of the rollout
 STREAM_MINIBATCH = 33 << 32  # + number of the pass over a rollout
+STREAM_SEGMENTS = 64 << 32  # + 0: where a text is cut into tokens
 
 _WORD = 0xFFFFFFFF
 _ROUNDS = 10
@@ -66,14 +68,15 @@ def uniform(seed, stream, shape, offset=0):
     return doubles.reshape(-1)[start : start + count].reshape(shape)
 
 
-def normal(seed, stream, shape, dtype=np.float64):
+def normal(seed, stream, shape, dtype=np.float64, offset=0):
     """Standard normal numbers by Box and Muller (1958): one from each pair of uniform ones.
 
         z = sqrt(-2 ln(1 - u)) cos(2 pi v),    u, v = numbers 2i and 2i + 1 of the stream
 
-    1 - u instead of u: it is never 0. Computed in float64, then cast. shape: tuple -> array of that shape.
+    1 - u instead of u: it is never 0. Computed in float64, then cast. The numbers from the ``offset``-th of the stream on.
+    shape: tuple -> array of that shape.
     """
-    u, v = np.moveaxis(uniform(seed, stream, (*shape, 2)), -1, 0)
+    u, v = np.moveaxis(uniform(seed, stream, (*shape, 2), 2 * offset), -1, 0)
     return (np.sqrt(-2.0 * np.log(1.0 - u)) * np.cos(2.0 * np.pi * v)).astype(dtype)
 
 

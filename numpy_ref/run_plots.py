@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numpy_ref import inspect, log, plots
+from numpy_ref import expert_log, inspect, log, plots
 from numpy_ref.config import ModelConfig, TrainConfig, from_json
 from numpy_ref.errors import UserError
 
@@ -64,7 +64,11 @@ def plot(wing, options):
     if peak is not None and not 0 < peak < float("inf"):
         raise UserError(f"--peak {peak} is not allowed; give the device's best in TFLOP/s, above 0")
     target.parent.mkdir(parents=True, exist_ok=True)
-    draw(dict(zip(names(options.runs), (Curves(run, peak) for run in options.runs))), target)
+    curves = dict(zip(names(options.runs), (Curves(run, peak) for run in options.runs)))
+    if getattr(options, "experts", False):
+        expert_log.draw({name: run.rows for name, run in curves.items()}, target)
+    else:
+        draw(curves, target)
     print(f"wrote {target}", file=sys.stderr)
 
 

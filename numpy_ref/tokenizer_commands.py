@@ -21,6 +21,7 @@ from numpy_ref.errors import UserError
 from numpy_ref.files import replace
 from numpy_ref.progress import counter
 from numpy_ref.tokenizers import tokenizer_file
+from numpy_ref.tokenizers.kinds import KINDS
 from numpy_ref.tokenizers.pretokenize import PATTERNS, chunks
 from numpy_ref.tokenizers.vocabulary import with_special
 
@@ -51,10 +52,10 @@ def with_chat(wing, chat):
 
 
 def with_vocabulary(wing, vocabulary):
-    """The wing, encoding and decoding by a Vocabulary."""
-    bpe = wing.bpe(vocabulary)
+    """The wing, encoding and decoding by a vocabulary of any kind."""
+    made = wing.tokenizers[vocabulary.kind](vocabulary)
     return dataclasses.replace(
-        wing, encode=bpe.encode, encode_all=bpe.encode_all, decoder=bpe.decoder, vocabulary=vocabulary
+        wing, encode=made.encode, encode_all=made.encode_all, decoder=made.decoder, vocabulary=vocabulary
     )
 
 
@@ -100,12 +101,13 @@ def tokens_of(wing, source, folder):
 
 def add(command):
     """Add the commands; ``command(name, help, run)`` makes a parser."""
-    parser = command("train", "learn merges from text: a folder with tokenizer.json", train)
+    parser = command("train", "learn a tokenizer from text: a folder with tokenizer.json", train)
+    parser.add_argument("--kind", choices=KINDS, help="how tokens are chosen (bpe)")
     parser.add_argument("--data", required=True, help="samples, pydoc, stdlib, a text file or a folder of them")
-    parser.add_argument("--vocab-size", type=int, required=True, metavar="N", help="tokens, 256 bytes among them")
+    parser.add_argument("--vocab-size", type=int, required=True, metavar="N", help="tokens, the bytes among them")
     parser.add_argument("--pattern", choices=PATTERNS, help="how text is cut into pieces (gpt4)")
     _add_special(parser)
-    parser.add_argument("--min-frequency", type=int, metavar="N", help="pairs that occur less often are not joined (2)")
+    parser.add_argument("--min-frequency", type=int, metavar="N", help="pairs (unigram: substrings) that occur less often make no token (2)")
     _add_out(parser)
 
     parser = command("encode", "write the token ids of a text file, however long it is", encode)
@@ -128,6 +130,7 @@ def add(command):
 def _add_tokenizer(parser):
     help = "folder with tokenizer.json, vocab.json and merges.txt, or tokenizer.tiktoken; a run folder; such a file"
     parser.add_argument("--tokenizer", required=True, metavar="DIR", help=help)
+    parser.add_argument("--kind", choices=KINDS, help="refuse a tokenizer of another kind")
 
 
 def _add_special(parser):
@@ -154,17 +157,27 @@ def train(wing, options):
             done += document.size
             report(done, total)
 
-    vocabulary = wing.train_bpe(texts(), options.vocab_size, progress=counter("joining pairs"), **asked)
+    learn, words = wing.train_tokenizer[getattr(options, "kind", "bpe")], f"learning {options.vocab_size:,} tokens"
+    vocabulary = learn(texts(), options.vocab_size, progress=counter(words), **asked)
     report(1, 1)
     paths = tokenizer_file.write(vocabulary, options.out, getattr(options, "format", "json"))
     _say(f"wrote {', '.join(map(str, paths))}: {len(vocabulary):,} tokens in {perf_counter() - start:.1f} s")
     if len(vocabulary) < options.vocab_size:
-        _say(f"fewer than {options.vocab_size:,}: no other pair of neighbours occurs often enough in this text")
+        _say(f"fewer than {options.vocab_size:,}: nothing else occurs often enough in this text")
+
+
+def opened(options, pattern=None):
+    """The vocabulary of --tokenizer. Raises UserError where it is of another kind than --kind."""
+    vocabulary = tokenizer_file.read(options.tokenizer, pattern)
+    asked = getattr(options, "kind", vocabulary.kind)
+    if asked != vocabulary.kind:
+        raise UserError(f"{options.tokenizer} holds a tokenizer of the kind {vocabulary.kind}, not {asked}; leave --kind out")
+    return vocabulary
 
 
 def encode(wing, options):
     """Write the ids of a file, a few megabytes at a time."""
-    wing, path = with_vocabulary(wing, tokenizer_file.read(options.tokenizer)), Path(options.input)
+    wing, path = with_vocabulary(wing, opened(options)), Path(options.input)
     dtype, start, count = wing.vocabulary.dtype.newbyteorder("<"), perf_counter(), 0
     shown, total = counter(f"reading {path}"), max(1, path.stat().st_size)
 
@@ -176,7 +189,7 @@ def encode(wing, options):
     def write(out):
         nonlocal count
         with open(path, encoding="utf-8", newline="") as file:  # line ends as they are
-            for ids in wing.encode_all(chunks(blocks(file), BLOCK)):
+            for ids in wing.encode_all(chunks(blocks(file), BLOCK, lines=wing.vocabulary.kind == "boundless")):
                 out.write(np.asarray(ids).astype(dtype).tobytes())
                 count += len(ids)
 
@@ -191,7 +204,7 @@ def encode(wing, options):
 
 def inspect(wing, options):
     """What a tokenizer is, or what it makes of a text."""
-    wing = with_vocabulary(wing, tokenizer_file.read(options.tokenizer))
+    wing = with_vocabulary(wing, opened(options))
     vocabulary = wing.vocabulary
     if hasattr(options, "text"):
         ids = [int(i) for i in wing.encode(options.text)]
@@ -199,7 +212,8 @@ def inspect(wing, options):
         lines = [f"{i:>8}  {token}" for i, token in zip(ids, facts["tokens"])]
     else:
         longest = sorted(vocabulary.ids, key=lambda token: (-len(token), token))[:10]
-        facts = {"vocab_size": len(vocabulary), "merges": len(vocabulary.merges), "pattern": vocabulary.pattern}
+        facts = {"kind": vocabulary.kind, "vocab_size": len(vocabulary), "pattern": vocabulary.pattern}
+        facts |= {name: len(getattr(vocabulary, name)) for name in ("merges", "supermerges") if hasattr(vocabulary, name)}
         facts |= {"dtype": vocabulary.dtype.name, "special": vocabulary.special}
         facts["longest"] = [vocabulary.label(vocabulary.ids[token]) for token in longest]
         lines = [f"{name:<12}{value}" for name, value in facts.items()]
@@ -208,7 +222,7 @@ def inspect(wing, options):
 
 def convert(wing, options):
     """Read one format, write another."""
-    vocabulary = tokenizer_file.read(options.tokenizer, getattr(options, "pattern", None))
+    vocabulary = opened(options, getattr(options, "pattern", None))
     vocabulary = with_special(vocabulary, getattr(options, "special", ()))
     format = getattr(options, "format", "json")
     paths = tokenizer_file.write(vocabulary, options.out, format)

@@ -35,6 +35,17 @@ PARTS = {
     "training.ema": "4",
     "data.batches": "2, 4",
     "tokenizers.bpe": "4",
+    "tokenizers.segmentation": "10",
+    "tokenizers.unigram": "10",
+    "tokenizers.wordpiece": "10",
+    "tokenizers.boundless": "10",
+    "tokenizers.patches": "10",
+    "model.hash_ngrams": "10",
+    "patching": "10",
+    "model.router": "5",
+    "model.balance": "5",
+    "model.moe": "5",
+    "training.routing": "5",
     "model.masks": "3",
     "model.kv_cache": "3",
     "model.quantization": "3",
@@ -53,6 +64,7 @@ PARTS = {
     "data": "2",
     "training": "2",
     "inference": "2",
+    "hyperbolic": "10",
 }
 
 

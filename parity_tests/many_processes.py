@@ -55,6 +55,14 @@ def mean_over_processes(state, bucket):
     return SUMMED(state, bucket).then(lambda done: done.value() / dist.get_world_size())
 
 
+def own_loads(self, *arguments):
+    """Biases by the loads of one process: two processes' biases drift apart."""
+    experts = self.config.experts
+    own = lambda tensor: tensor if tensor.shape[-1:] == (experts,) else SUM(self.processes, tensor)  # noqa: E731
+    with mock.patch.object(self.processes, "sum", own):
+        return GRADIENTS(self, *arguments)
+
+
 def shares_alone(self, updates, params, dtype=None):
     """Each process makes the rows that it holds orthogonal, as if they were a matrix."""
     for update in updates.values():
@@ -70,6 +78,7 @@ def weights_alone(path, shares, run):
 
 
 SUM, BATCH, MASKS = distributed.Processes.sum, loop.packed_batch, parallel.dropout_masks
+GRADIENTS = parallel.Parallel.loss_and_grads
 SUMMED, LOAD = parallel._summed, sharded_checkpoint.load
 
 # name: (what is replaced, by what)
@@ -82,6 +91,7 @@ BUGS = {
     "gradients averaged (fsdp)": (FSDPModule, "set_gradient_divide_factor", lambda self, factor: None),
     "clipped by the norm of a share": (parallel.Parallel, "global_norm", lambda self, grads: global_norm(grads)),
     "shares made orthogonal": (parallel.Parallel, "orthogonal", shares_alone),
+    "loads of one process": (parallel.Parallel, "loss_and_grads", own_loads),
     "moments forgotten": (sharded_checkpoint, "load", weights_alone),
 }
 

@@ -1,6 +1,6 @@
 """Several processes train as one does: the same losses, norms and weights, saved on any number and resumed on another.
 
-It goes through ``step.loss_share`` and ``muon.orthogonalise_`` as the single process does.
+It goes through ``step.loss_share``, ``step.routed_tokens`` and ``muon.orthogonalise_`` as the single process does.
 Real processes that talk by gloo. Each launch plays many short runs (many_processes.py), because starting costs most.
 """
 
@@ -36,7 +36,13 @@ ADAMW = TrainConfig(
     dtype="float64", device="cpu", pack_documents=True, z_loss=1e-3, label_smoothing=0.1,
 )  # fmt: skip
 MUON = dataclasses.replace(ADAMW, optimizer="muon", lr=2e-2, ema=0.9, recompute=True)
-RUNS = {"adamw": (MODEL, ADAMW), "muon": (OTHER, MUON)}
+EXPERTS = dataclasses.replace(
+    MODEL, experts=4, dense_layers=1, shared_experts=1, router_bias=True, noisy_router=True, expert_width=12
+)
+ROUTED = dataclasses.replace(  # what asks for balance in a micro-batch knows of micro-batches, and so of processes
+    MUON, balance_loss=0.0, sequence_balance_loss=0.1, router_z_loss=0.01, capacity_factor=0.8, ema=0.0
+)
+RUNS = {"adamw": (MODEL, ADAMW), "muon": (OTHER, MUON), "experts": (EXPERTS, ROUTED)}
 
 
 def case(name, kind, **more):
@@ -80,6 +86,7 @@ PLANTED = [  # bug, the run that it is planted in
     ("clipped by the norm of a share", "adamw", "fsdp"),
     ("shares made orthogonal", "muon", "fsdp"),
     ("moments forgotten", "adamw", "fsdp"),
+    ("loads of one process", "experts", "ddp"),
 ]
 KINDS = [(kind, way) for kind in RUNS for way in ("ddp", "fsdp")]
 

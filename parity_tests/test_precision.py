@@ -8,7 +8,7 @@ import torch
 
 from numpy_ref.config import ModelConfig, TrainConfig
 from numpy_ref.errors import UserError
-from numpy_ref.precision import Rounded, round_to, stored, stored_once
+from numpy_ref.precision import Rounded, plain as unrounded, round_to, stored, stored_like, stored_once
 from parity_tests.test_properties import random_params
 from parity_tests.wings import WINGS, plain
 
@@ -66,6 +66,8 @@ def test_rounded_arrays_round_every_result():
     y = x.copy()
     y += 1e-3
     assert np.array_equal(y, x + 1e-3)
+    assert type(unrounded(x)) is np.ndarray and not np.array_equal(unrounded(x) + 1e-3, y)  # plain: not rounded any more
+    assert np.array_equal(stored_like(unrounded(x) + 1e-3, x), y) and stored_like(1.5, unrounded(x)) == 1.5
 
 
 def test_stored_once_computes_in_float32_inside():

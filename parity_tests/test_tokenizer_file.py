@@ -113,7 +113,7 @@ BAD = {
     "a name twice": (b'{"model": 1, "model": 2}', "twice"),
     "half a surrogate": (b'{"model": "\\ud800"}', "surrogate"),
     "no model": (b"{}", "model"),
-    "another model": (changed(type="Unigram"), "Unigram"),
+    "another model": (changed(type="WordLevel"), "WordLevel"),
     "a word's end": (changed(end_of_word_suffix="</w>"), "</w>"),
     "a normaliser": (changed(normalizer={"type": "NFC"}), "normaliser"),
     "another pattern": (changed(pre_tokenizer={"type": "Whitespace"}), "pre_tokenizer"),

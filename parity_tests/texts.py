@@ -2,9 +2,22 @@
 
 from hypothesis import strategies as st
 
-from parity_tests.components.byte import TEXTS
 from parity_tests.harness.strategies import Drawn, Source
 
+TEXTS = {
+    "letters": "the quick brown fox",
+    "space around": " \t a ",
+    "accents": "naïve Ångström",
+    "combining marks": "e\u0301 a\u030a o\u0323\u0302",
+    "emoji": "😀👩‍🚀🏳️‍🌈🇩🇪👍🏽",
+    "other scripts": "語 مرحبا Ωμέγα हिन्दी",
+    "line ends": "a\r\nb\rc\n\n\u0085\u2028",
+    "U+2029": "one\u2029two",
+    "byte order mark": "\ufefftext\ufeff",
+    "zero": "a\0b",
+    "last character": "\U0010ffff\uffff\ufffd",
+    "lone surrogate": "a\ud83dz\udc00",
+}
 MARKER = "<|endoftext|>"
 PIECES = {name: text for name, text in TEXTS.items() if name != "lone surrogate"} | {
     "run of one letter": "aaaaaaa",

@@ -16,7 +16,9 @@ from torch_impl.sft.lora import merge
 from torch_impl.reward.evaluation import accuracy_by, best_of_n, calibration, judge
 from torch_impl.reward.loop import train_reward
 from torch_impl.reward.model import ensemble
-from torch_impl.tokenizers import bpe
+from torch_impl.grpo.loop import train_grpo
+from torch_impl.ppo.loop import train_ppo
+from torch_impl.tokenizers import boundless, bpe, unigram, wordpiece
 from torch_impl.tokenizers.byte import Decoder, encode
 from torch_impl.training.checkpoint import load, save
 from torch_impl.training.distributed import leave, several
@@ -39,14 +41,20 @@ WING = cli.Wing(
     quantize_params=quantize_params,
     encode=encode,
     decoder=Decoder,
-    bpe=bpe.BPE,
-    train_bpe=bpe.train,
+    tokenizers={
+        "bpe": bpe.BPE, "unigram": unigram.Unigram, "wordpiece": wordpiece.WordPiece, "boundless": boundless.BoundlessBPE,
+    },
+    train_tokenizer={
+        "bpe": bpe.train, "unigram": unigram.train, "wordpiece": wordpiece.train, "boundless": boundless.train,
+    },
     fine_tune=fine_tune,
     model_weights=model_weights,
     conversation_losses=conversation_losses,
     merge=merge,
     widen_vocabulary=widen_vocabulary,
     train_reward=train_reward,
+    train_ppo=train_ppo,
+    train_grpo=train_grpo,
     train_dpo=train_dpo,
     judge_texts=judge,
     calibration=calibration,

@@ -18,6 +18,7 @@ STREAM_INIT = 1 << 32
 STREAM_ORDER = 2 << 32
 STREAM_DROPOUT = 3 << 32
 STREAM_SAMPLE = 4 << 32
+STREAM_ROUTER = 5 << 32
 STREAM_WIDEN = 16 << 32
 STREAM_REWARD = 17 << 32
 STREAM_CURRICULUM = 18 << 32
@@ -25,6 +26,7 @@ STREAM_MIXTURE = 19 << 32
 STREAM_ADAPTER = 20 << 32
 STREAM_ROLLOUT = 32 << 32
 STREAM_MINIBATCH = 33 << 32
+STREAM_SEGMENTS = 64 << 32  # + 0: where a text is cut into tokens
 
 _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # the constants of the paper's table 2
@@ -67,14 +69,14 @@ def uniform(seed, stream, shape, offset=0, device=None):
     return values.view(-1)[skip : skip + count].view(shape)
 
 
-def normal(seed, stream, shape, dtype=torch.float64, device=None):
+def normal(seed, stream, shape, dtype=torch.float64, offset=0, device=None):
     """Standard normal numbers by Box and Muller (1958), one for each pair of uniforms, computed in float64.
 
         z = sqrt(-2 ln(1 - u1)) cos(2 pi u2)
 
-    Shapes: -> ``shape``, ``dtype``.
+    Shapes: -> ``shape``, ``dtype``. The first ``offset`` numbers of the stream are left out.
     """
-    u1, u2 = uniform(seed, stream, (*shape, 2), device=device).unbind(-1)
+    u1, u2 = uniform(seed, stream, (*shape, 2), 2 * offset, device).unbind(-1)
     return (torch.sqrt(-2 * torch.log(1 - u1)) * torch.cos(2 * math.pi * u2)).to(dtype).to(device or "cpu")
 
 

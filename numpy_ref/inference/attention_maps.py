@@ -3,10 +3,11 @@
 import numpy as np
 
 from numpy_ref.model.attention import attention_weights
-from numpy_ref.model.block import block, with_prefix
+from numpy_ref.model.block import block
 from numpy_ref.model.masks import alibi_bias, visible_keys
 from numpy_ref.model.multi_head_attention import project
 from numpy_ref.model.norms import norm
+from numpy_ref.model.parameters import with_prefix
 from numpy_ref.model.positions import alibi_slopes, rope_phases
 from numpy_ref.model.transformer import embed
 

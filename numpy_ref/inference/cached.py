@@ -3,12 +3,13 @@
 import numpy as np
 
 from numpy_ref.errors import UserError
-from numpy_ref.model.block import with_prefix
 from numpy_ref.model.feed_forward import feed_forward
 from numpy_ref.model.kv_cache import cache_slots, cached_attention
 from numpy_ref.model.linear import linear
-from numpy_ref.model.multi_head_attention import project
+from numpy_ref.model.moe import moe
+from numpy_ref.model.multi_head_attention import attended_heads, project
 from numpy_ref.model.norms import norm
+from numpy_ref.model.parameters import with_prefix
 from numpy_ref.model.positions import rope_phases
 from numpy_ref.model.transformer import embed, head
 
@@ -51,11 +52,15 @@ def _cached_block(x, params, config, layer, phases, positions, layer_cache):
         own = with_prefix(params, "attention")
         (query, key, value), _ = project(x, own, config, phases)
         y, new = cached_attention(query, key, value, positions, layer_cache, config, layer)
+        y, _ = attended_heads(y, config)
         joined = np.swapaxes(y, 1, 2).reshape(*x.shape[:2], -1)
         return linear(joined, own["output.weight"], own.get("output.bias"))[0], new
 
     def feed(x):
-        return feed_forward(x, with_prefix(params, "feed_forward"), config.activation)[0]
+        own = with_prefix(params, "feed_forward")
+        if layer in config.moe_layers:
+            return moe(x, own, config, valid=positions >= 0)[0][0]
+        return feed_forward(x, own, config.activation)[0]
 
     if config.norm_position == "pre":
         attended, new = attention(normed("attention_norm", x))

@@ -30,5 +30,5 @@ def initialise(config, seed, dtype):
 
 
 def _deviation(name, config):
-    residual = name.endswith(("attention.output.weight", "feed_forward.down.weight"))
+    residual = name.endswith(("attention.output.weight", ".down.weight"))
     return config.init_std / math.sqrt(2 * config.layers) if residual else config.init_std

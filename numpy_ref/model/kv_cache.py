@@ -23,7 +23,7 @@ def init_cache(config, rows, capacity, dtype, slack=0):
     layers = []
     for layer in range(config.layers):
         slots = cache_slots(config, layer, capacity, slack)
-        shape = (rows, config.key_value_heads, slots, config.head_features)
+        shape = (rows, config.key_value_heads, slots, config.attended_features)
         empty = np.full((rows, slots), -1, np.int64)
         layers.append({"key": np.zeros(shape, dtype), "value": np.zeros(shape, dtype), "positions": empty})
     return {"length": np.zeros(rows, np.int64), "layers": layers}

@@ -3,6 +3,7 @@
 import numpy as np
 
 from numpy_ref.errors import UserError
+from numpy_ref.hyperbolic.layers import lift_heads, midpoints
 from numpy_ref.model.attention import scaled_dot_product_attention, sliding_window_attention
 from numpy_ref.model.linear import linear
 from numpy_ref.model.masks import alibi_bias, document_positions, document_runs, visible_keys
@@ -29,12 +30,13 @@ def multi_head_attention(x, params, config, mask=None, causal=True, layer=0, pha
     """
     (query, key, value), project_vjp = project(x, params, config, phases)
     attended, attention_vjp = _attend(query, key, value, config, mask, causal, layer, documents)
-    y, output_vjp = linear(_joined(attended), params["output.weight"], params.get("output.bias"))
+    heads, heads_vjp = attended_heads(attended, config)
+    y, output_vjp = linear(_joined(heads), params["output.weight"], params.get("output.bias"))
 
     def vjp(dy):
         grads = {}
         djoined, grads["output.weight"], grads["output.bias"] = output_vjp(dy)
-        dx, projection_grads = project_vjp(*attention_vjp(_split(djoined, config.heads)))
+        dx, projection_grads = project_vjp(*attention_vjp(heads_vjp(_split(djoined, config.heads))))
         grads |= projection_grads
         return dx, {name: grads[name] for name in params}
 
@@ -47,8 +49,10 @@ def project(x, params, config, phases=None):
         [Q, K, V] = x W^T + b        then, where the config says so, Q and K are normed (arXiv:2010.04245) and turned (RoPE)
 
     The norm keeps the scores from growing with the weights; it acts on each head's features, before the rotation.
+    With an attention_curvature they are space coordinates of points, and ``lift_heads`` adds the times: the same products
+    then are distances. Lengths of queries, keys and values are learnt, and with them how much the curvature is felt.
 
-    Shapes: x (B, T, d) -> query (B, H, T, d_h), key and value (B, G, T, d_h).
+    Shapes: x (B, T, d) -> query (B, H, T, d_h), key and value (B, G, T, d_h); 1 + d_h features with a curvature.
     vjp: dquery, dkey, dvalue -> dx (B, T, d), grads of the parameters it used.
     """
     queries, keys = config.heads * config.head_features, config.key_value_heads * config.head_features
@@ -58,16 +62,32 @@ def project(x, params, config, phases=None):
     value = _split(stacked[..., queries + keys :], config.key_value_heads)
     query, query_vjp = _prepared(query, params.get("query_norm.weight"), config, phases)
     key, key_vjp = _prepared(key, params.get("key_norm.weight"), config, phases)
+    heads, lift_vjp = (query, key, value), None
+    if config.attention_curvature:
+        heads, lift_vjp = lift_heads(*heads, config.attention_curvature)
 
     def vjp(dquery, dkey, dvalue):
         grads = {}
+        if lift_vjp is not None:
+            dquery, dkey, dvalue, _ = lift_vjp((dquery, dkey, dvalue))
         dquery, grads["query_norm.weight"] = query_vjp(dquery)
         dkey, grads["key_norm.weight"] = key_vjp(dkey)
         dstacked = np.concatenate([_joined(part) for part in (dquery, dkey, dvalue)], axis=-1)
         dx, grads["query_key_value.weight"], grads["query_key_value.bias"] = linear_vjp(dstacked)
         return dx, grads
 
-    return (query, key, value), vjp
+    return heads, vjp
+
+
+def attended_heads(attended, config):
+    """What attention returns, as features again: with an attention_curvature the centroids of the values.
+
+    Shapes: (B, H, T, d_h), 1 + d_h features with a curvature -> (B, H, T, d_h);  vjp: dy -> dattended.
+    """
+    if not config.attention_curvature:
+        return attended, lambda dy: dy
+    y, vjp = midpoints(attended, config.attention_curvature)
+    return y, lambda dy: vjp(dy)[0]
 
 
 def _prepared(x, weight, config, phases):

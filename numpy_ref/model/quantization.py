@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from numpy_ref.config import is_router
 from numpy_ref.errors import UserError
 
 
@@ -94,7 +95,11 @@ def quantized_linear(x, weight, bias=None):
 def quantize_params(params, config, bits, group=32):
     """A model whose large matrices are quantised: those of the blocks and the output head, unless it is tied.
 
-    Embeddings are looked up, not multiplied; norms and biases are small. params: name -> array -> the same names.
+    Embeddings are looked up, not multiplied; norms, biases and routers are small. Stacked experts stay as they are. params: name -> array -> the same names.
     """
-    chosen = {name for name in params if name == "output.weight" or name.startswith("blocks.") and params[name].ndim == 2}
+    chosen = {name for name, value in params.items() if name == "output.weight" or _inner_matrix(name, value.ndim)}
     return {name: quantize(value, bits, group) if name in chosen else value for name, value in params.items()}
+
+
+def _inner_matrix(name, axes):
+    return name.startswith("blocks.") and name.endswith(".weight") and axes == 2 and not is_router(name)

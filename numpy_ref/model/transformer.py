@@ -6,18 +6,30 @@ import numpy as np
 
 from numpy_ref.errors import UserError
 from numpy_ref.model.activations import softcap
-from numpy_ref.model.block import block, with_prefix
+from numpy_ref.model.block import block
 from numpy_ref.model.dropout import dropout, dropout_mask
 from numpy_ref.model.embedding import embedding
 from numpy_ref.model.linear import linear
 from numpy_ref.model.masks import document_positions
 from numpy_ref.model.norms import norm
+from numpy_ref.model.parameters import with_prefix
 from numpy_ref.model.positions import learned_positions, rope_phases, sinusoidal_positions
 from numpy_ref.precision import Rounded, stored
 from numpy_ref.rng import STREAM_DROPOUT
 
 
-def transformer(tokens, params, config, mask=None, keep=None, documents=None, recompute=False, logits=True):
+def transformer(
+    tokens,
+    params,
+    config,
+    mask=None,
+    keep=None,
+    documents=None,
+    recompute=False,
+    logits=True,
+    positions=None,
+    routing=None,
+):
     """A decoder: every position predicts the token after it and sees nothing of the future.
 
         x = drop(embedding_scale * E[tokens] + positions)
@@ -32,7 +44,11 @@ def transformer(tokens, params, config, mask=None, keep=None, documents=None, re
     its positions from 0. A negative id is padding; its logits mean nothing, and nothing depends on it.
     recompute: keep only what enters a block, and compute the block anew in the backward pass (arXiv:1604.06174): memory
     for one block instead of all, for one more forward pass.
+    positions: None, or whole numbers (B, T), where they are not those of one text: with a mask, several texts that begin
+    alike can share the beginning. They are below the context; windows go by place in the row.
     logits: False ends before the output head, for losses that hold the logits in parts (``linear_cross_entropy``).
+    routing: None, or in training what each layer's ``moe`` takes, a list; then the value is (y, routes), with the route
+    of each layer that has experts, and the vjp takes their dlogits as a second argument, a list.
 
     Shapes: tokens (B, T) of whole numbers -> logits (B, T, V), or the normed x (B, T, d) that W would turn into them.
     vjp: its cotangent -> grads with the keys of params.
@@ -40,31 +56,37 @@ def transformer(tokens, params, config, mask=None, keep=None, documents=None, re
 
     Backward: the parts in reverse. A parameter that is used twice, the tied embedding, gets the sum of both gradients.
     """
-    _check_length(tokens, config)
+    if positions is None:
+        _check_length(tokens, config)
     if logits and config.output == "reward":
         raise UserError("a reward model has no scores of next tokens; give a model of text")
-    positions = np.arange(tokens.shape[1])[None] if documents is None else document_positions(documents)
+    if positions is None:
+        positions = np.arange(tokens.shape[1])[None] if documents is None else document_positions(documents)
     x, embed_vjp = embed(tokens, positions, params, config, None if keep is None else keep["embedding"])
     phases = rope_phases(positions, config, x.dtype) if config.positions == "rope" else None
     run = partial(_recomputed, block) if recompute else block
-    block_vjps = []
+    block_vjps, routes = [], []
     for layer in range(config.layers):
         block_keep = None if keep is None else keep["blocks"][layer]
-        own = with_prefix(params, f"blocks.{layer}")
-        x, block_vjp = run(x, own, config, mask, True, block_keep, layer, phases, documents)
+        own, block_routing = with_prefix(params, f"blocks.{layer}"), None if routing is None else routing[layer]
+        x, block_vjp = run(x, own, config, mask, True, block_keep, layer, phases, documents, block_routing)
+        if routing is not None:
+            x, route = x
+            routes += [route] if route else []
         block_vjps.append(block_vjp)
     y, head_vjp = (head if logits else _final_norm)(x, params, config)
 
-    def vjp(dy):
+    def vjp(dy, dlogits=None):
         dx, grads = head_vjp(dy)
+        asked = dict(zip(config.moe_layers, dlogits or (), strict=False))
         for layer in reversed(range(config.layers)):
-            dx, block_grads = block_vjps[layer](dx)
+            dx, block_grads = block_vjps[layer](dx, *([asked[layer]] if layer in asked else []))
             grads |= {f"blocks.{layer}.{name}": grad for name, grad in block_grads.items()}
         for name, grad in embed_vjp(dx).items():
             grads[name] = grads[name] + grad if name in grads else grad
         return {name: grads[name] if name in grads else np.zeros_like(param) for name, param in params.items()}
 
-    return y, vjp
+    return y if routing is None else (y, routes), vjp
 
 
 def dropout_masks(config, batch, length, seed, step, first=0):
@@ -147,8 +169,8 @@ def _final_norm(x, params, config):
 def _recomputed(function, *arguments):
     """function(*arguments), whose vjp runs the forward pass again rather than keep what it made on the way."""
 
-    def vjp(dy):
-        return function(*arguments)[1](dy)
+    def vjp(*dy):
+        return function(*arguments)[1](*dy)
 
     return function(*arguments)[0], vjp
 

@@ -24,7 +24,8 @@ def rollout(params, config, prompts, sample, stop, group=1, number=0):
     prompts: list of (n,) arrays of token ids; sample: SampleConfig; stop: ids; number: of this rollout in its run.
     -> {"tokens" (B, T) prompt and completion, padded with 0 on the right, "mask" bool (B, T - 1) of tokens[:, 1:] that
     were drawn, "logprobs" (B, T - 1) 0 elsewhere, "kept" bool (B, T - 1, V) or None, "lengths" (B,) tokens of each
-    completion, its end included, "starts" (B,) tokens of each prompt, "ended" bool (B,)}.
+    completion, its end included, "starts" (B,) tokens of each prompt, "prompts" (B,) which prompt of the run it was, "ended"
+    bool (B,)}.
     Raises UserError for an empty prompt, and for one that leaves no room in the context.
     """
     starts = _checked(prompts, sample, config)
@@ -59,7 +60,7 @@ def rollout(params, config, prompts, sample, stop, group=1, number=0):
     longest = int(np.max(starts + lengths))
     found = {"tokens": tokens[:, :longest], "mask": mask[:, : longest - 1], "logprobs": logprobs[:, : longest - 1]}
     found["kept"] = kept[:, : longest - 1] if filtered else None
-    return found | {"lengths": lengths, "starts": starts, "ended": ended}
+    return found | {"lengths": lengths, "starts": starts, "prompts": number * len(prompts) + each, "ended": ended}
 
 
 def _checked(prompts, sample, config):

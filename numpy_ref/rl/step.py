@@ -10,19 +10,22 @@ from numpy_ref.rl.record import NOTHING, step_means
 from numpy_ref.training.step import apply_gradients
 
 # What is learnt from; the rest of a batch is for the record.
-LEARNT = ("tokens", "mask", "logprobs", "kept", "advantages", "returns", "values", "reference", "starts", "lengths")
+LEARNT = ("tokens", "mask", "logprobs", "kept", "advantages", "returns", "values", "reference", "starts", "lengths", "prompts")
 
 
 def policy_gradients(params, batch, model_config, settings, objective, kl, by, accumulate=1):
     """Loss of a minibatch, its gradient, and what the policy now says of it.
 
     objective: ``ppo_loss`` or ``grpo_loss``; kl: weight of the distance in it; by: what it averages over. The rows go
-    through the model in ``accumulate`` parts, which share the minibatch's denominator: their sum is its loss.
+    through the model in ``accumulate`` parts, which share the minibatch's denominator: their sum is its loss. Rows that
+    can have no gradient (advantage 0, and nothing else in the loss) count in the denominator, and are left out.
 
-    -> loss (), grads with the keys of params, (logprobs, entropy, values) (B, T - 1).
+    -> loss (), grads with the keys of params, the rows that were in it as a batch, and of these (logprobs, entropy,
+    values) (B, T - 1).
     """
-    rows = len(batch["tokens"])
     denominator = loss_denominator(batch["mask"], by, settings.tokens)
+    batch = _moving(batch, settings, kl)
+    rows = len(batch["tokens"])
     loss, grads, said = 0.0, None, []
     for part in np.array_split(np.arange(rows), min(accumulate, rows)):
         own = {name: None if batch.get(name) is None else batch[name][part] for name in LEARNT}
@@ -33,7 +36,7 @@ def policy_gradients(params, batch, model_config, settings, objective, kl, by, a
         part_grads = policy_vjp(*loss_vjp(np.ones_like(share)))
         loss, said = loss + share, [*said, outputs]
         grads = part_grads if grads is None else {name: grads[name] + grad for name, grad in part_grads.items()}
-    return loss, grads, tuple(np.concatenate(one) for one in zip(*said))
+    return loss, grads, batch, tuple(np.concatenate(one) for one in zip(*said))
 
 
 def learn(params, states, batch, model_config, train_config, settings, objective, kl, by, step):
@@ -52,7 +55,7 @@ def learn(params, states, batch, model_config, train_config, settings, objective
         order = minibatch_rows(len(able), settings.minibatches, train_config.seed, step * settings.epochs + epoch)
         for rows in order:
             part = chosen(batch, rows) if settings.minibatches > 1 else batch
-            loss, grads, outputs = policy_gradients(
+            loss, grads, part, outputs = policy_gradients(
                 params, part, model_config, settings, objective, kl, by, train_config.accumulate
             )
             metrics = _statistics(outputs, part, settings)
@@ -61,6 +64,14 @@ def learn(params, states, batch, model_config, train_config, settings, objective
             moved, params, states = apply_gradients(params, states, loss, grads, train_config, step)
             found.append(metrics | moved)
     return step_means(found), params, states
+
+
+def _moving(batch, settings, kl):
+    """The batch without rows that nothing can move; at least one stays."""
+    if kl or settings.entropy or batch.get("values") is not None:
+        return batch
+    rows = np.nonzero(np.any(batch["advantages"] != 0, axis=1))[0]
+    return batch if len(rows) == len(batch["tokens"]) else chosen(batch, rows if len(rows) else np.arange(1))
 
 
 def _statistics(outputs, batch, settings):

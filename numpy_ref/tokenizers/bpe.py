@@ -14,6 +14,8 @@ from numpy_ref.tokenizers.pretokenize import parts
 from numpy_ref.tokenizers.pretokenize import pattern as split_pattern
 from numpy_ref.tokenizers.vocabulary import ALPHABET, PLACES, checked_text, trained
 
+NUMPY_ONLY = {"merged"}
+
 
 def train(texts, vocab_size, pattern="gpt4", special=(), min_frequency=2, progress=None):
     """Learn a Vocabulary of ``vocab_size`` tokens from an iterable of str: 256 bytes, merges, special tokens.
@@ -43,14 +45,14 @@ def train(texts, vocab_size, pattern="gpt4", special=(), min_frequency=2, progre
         if best is None or counts[best] < min_frequency:
             break
         new = len(ALPHABET) + len(merges)
-        words = {_merged(word, best, new): count for word, count in words.items()}
+        words = {merged(word, best, new): count for word, count in words.items()}
         merges.append(best)
         if progress:
             progress(len(merges), total)
     return trained(merges, pattern, special)
 
 
-def _merged(word, pair, new):
+def merged(word, pair, new):
     """The word, a tuple of ids, with every occurrence of the pair joined to the id ``new``, from left to right."""
     joined, i = [], 0
     while i < len(word):
@@ -105,7 +107,7 @@ class BPE:
             pair = min(zip(word, word[1:]), key=lambda pair: ranks.get(pair, (len(ranks),)))
             if pair not in ranks:
                 break
-            word = _merged(word, pair, ranks[pair][1])
+            word = merged(word, pair, ranks[pair][1])
         return word
 
 

@@ -81,19 +81,25 @@ def parts(text, names):
     return [part for part in re.split(f"({'|'.join(map(re.escape, longest))})", text) if part]
 
 
-def chunks(blocks, size=1 << 16):
+def has_letter(piece):
+    """Whether a piece holds a letter: then it is a word, and BoundlessBPE may join it with its neighbours."""
+    return any(unicodedata.category(character)[0] == "L" for character in piece)
+
+
+def chunks(blocks, size=1 << 16, lines=False):
     """The text of an iterable of str, in pieces of about ``size`` characters, cut only where no pattern can notice.
 
     So the pieces of the chunks, one after the other, are the pieces of the whole text. A sure cut lies before white
     space that follows a letter or a digit, and before a space or tab that follows any visible character: no piece has
     white space behind those, and none looks further back or ahead. A text without such a place stays whole.
+    lines: cut before line ends alone. The piece there has no letter, so that no run of words goes over the cut.
     """
-    held = ""
+    cuts, held = _line_cuts() if lines else _cuts(), ""
     for block in blocks:
         held += block
         start = 0
         while len(held) - start > size:
-            cut = _last_cut(held, start + 1, start + size) or _first_cut(held, start + size)
+            cut = _last_cut(cuts, held, start + 1, start + size) or _first_cut(cuts, held, start + size)
             if cut is None:
                 break
             yield held[start:cut]
@@ -103,17 +109,22 @@ def chunks(blocks, size=1 << 16):
         yield held
 
 
-def _last_cut(text, start, end):
+def _last_cut(cuts, text, start, end):
     """The last sure cut in text[start:end], looked for in its last part alone; None if there is none."""
     found = None
-    for match in _cuts().finditer(text, max(start, end - 256), end):
+    for match in cuts.finditer(text, max(start, end - 256), end):
         found = match.start()
     return found
 
 
-def _first_cut(text, start):
-    match = _cuts().search(text, start)
+def _first_cut(cuts, text, start):
+    match = cuts.search(text, start)
     return match.start() if match else None
+
+
+@functools.cache
+def _line_cuts():
+    return re.compile(f"(?<=[{_ranges('L') + _ranges('N')}])[\\r\\n]")
 
 
 @functools.cache

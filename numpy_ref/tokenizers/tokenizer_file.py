@@ -1,6 +1,7 @@
 """Three formats for a byte-level BPE Vocabulary, read and written as plain text; nothing in a file is ever executed.
 
-    tokenizer.json             Hugging Face tokenizers: tokens, merges, split pattern and special tokens
+    tokenizer.json             Hugging Face tokenizers: tokens, merges, split pattern and special tokens; it takes the
+                               vocabularies of the other kinds too, see `kinds_file.py`
     vocab.json + merges.txt    GPT-2: tokens with their ids, and the merges in order
     tokenizer.tiktoken         a line for each token: its bytes in base64 and its id, which is also its rank
 
@@ -16,8 +17,10 @@ from pathlib import Path
 
 from numpy_ref.errors import UserError
 from numpy_ref.files import replace
+from numpy_ref.tokenizers import kinds_file
+from numpy_ref.tokenizers.json_checks import checked_ids, json_of, list_of, object_of, text_of
 from numpy_ref.tokenizers.pretokenize import PATTERNS
-from numpy_ref.tokenizers.vocabulary import MOST, Vocabulary, bytes_of, visible, with_special
+from numpy_ref.tokenizers.vocabulary import MOST, Vocabulary, bytes_of, with_special
 
 DEFINITION = "file formats"
 
@@ -61,6 +64,8 @@ def write(vocabulary, folder, format="json"):
     """
     if format not in FORMATS:
         raise UserError(f"there is no tokenizer format {format!r}; take one of {', '.join(FORMATS)}")
+    if format != "json" and vocabulary.kind != "bpe":
+        raise UserError(f"a tokenizer of the kind {vocabulary.kind} is written as json alone, not as {format}")
     contents = {"json": to_json, "gpt2": to_gpt2, "tiktoken": to_tiktoken}[format](vocabulary)
     paths = [Path(folder) / name for name in FORMATS[format]]
     for path, content in zip(paths, contents, strict=True):
@@ -84,63 +89,50 @@ def _content(path):
 
 def from_gpt2(vocab, merges, pattern):
     """The Vocabulary of the bytes of vocab.json and merges.txt. What no merge makes is a special token."""
-    ids = _ids(_object(_json(vocab), VOCAB), VOCAB)
-    lines = _text(merges, MERGES).split("\n")
+    ids = checked_ids(object_of(json_of(vocab), VOCAB), VOCAB)
+    lines = text_of(merges, MERGES).split("\n")
     if lines[0].startswith("#version"):
         lines = lines[1:]
     pairs = [line.rstrip("\r").split(" ") for line in lines if line.strip()]
     made = {"".join(pair) for pair in pairs}
     special = {w: i for w, i in ids.items() if w not in made and len(bytes_of(w) or b"..") > 1}
-    return _vocabulary(ids, pairs, pattern, special)
+    tokens = kinds_file.tokens_of(ids, special)
+    return Vocabulary(tokens, kinds_file.merges_of(pairs, ids), pattern, special)
 
 
 def to_gpt2(vocabulary):
     """The bytes of vocab.json and merges.txt."""
     ids = {vocabulary.label(i): i for i, token in enumerate(vocabulary.tokens) if token is not None}
-    merges = "\n".join(["#version: 0.2", *_merge_lines(vocabulary), ""])
+    merges = "\n".join(["#version: 0.2", *kinds_file.merge_lines(vocabulary, vocabulary.merges), ""])
     return json.dumps(ids, ensure_ascii=False).encode(), merges.encode()
-
-
-def _merge_lines(vocabulary):
-    return [f"{vocabulary.label(left)} {vocabulary.label(right)}" for left, right in vocabulary.merges]
 
 
 # -- Hugging Face -------------------------------------------------------------------------------------------------
 
 
 def from_json(content):
-    """The Vocabulary of the bytes of a tokenizer.json whose model is byte-level BPE."""
-    whole = _object(_json(content), "the file")
-    model = _object(whole.get("model"), '"model"')
-    if model.get("type", "BPE") != "BPE" or "merges" not in model:
-        raise UserError(f'its model is {str(model.get("type"))[:40]!r}; only byte-level "BPE" is read')
-    odd = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
-    for key, value in ((key, model.get(key)) for key in odd):
-        if value:
-            raise UserError(f"its model has {key} {str(value)[:40]!r}, which byte-level BPE as read here has not")
+    """The vocabulary of the bytes of a tokenizer.json whose model is byte-level and of one of the kinds."""
+    whole = object_of(json_of(content), "the file")
+    model = object_of(whole.get("model"), '"model"')
+    type = model.get("type", "BPE" if "merges" in model else None)
+    if type not in kinds_file.TYPES.values():
+        raise UserError(f'its model is {str(type)[:40]!r}; byte-level {", ".join(kinds_file.TYPES.values())} are read')
     if whole.get("normalizer"):
         raise UserError("it has a normaliser, which changes texts before they are cut; only others are read")
     special = {}
-    for token in _list(whole.get("added_tokens") or [], '"added_tokens"'):
-        token = _object(token, "an added token")
+    for token in list_of(whole.get("added_tokens") or [], '"added_tokens"'):
+        token = object_of(token, "an added token")
         name = token.get("content")
         if not isinstance(name, str) or name in special:
             raise UserError(f"an added token has the name {str(name)[:40]!r}; every one needs a name of its own")
         if any(token.get(key) for key in ("single_word", "lstrip", "rstrip")):
             raise UserError(f"the added token {name[:40]!r} takes text around it away, which is not supported")
         special[name] = token.get("id")
-    pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in _list(model["merges"], '"merges"')]
-    ids = _ids(_object(model.get("vocab"), '"vocab"'), '"vocab"')
-    for name, i in _ids(special, '"added_tokens"').items():
-        if ids.setdefault(name, i) != i:
-            raise UserError(f"the added token {name[:40]!r} has the ids {i} and {ids[name]}; it needs one id")
-    return _vocabulary(ids, pairs, _pattern(whole.get("pre_tokenizer")), special)
+    return kinds_file.read(type, model, checked_ids(special, '"added_tokens"'), _pattern(whole.get("pre_tokenizer")))
 
 
 def to_json(vocabulary):
     """The bytes of tokenizer.json, in a tuple."""
-    special = set(vocabulary.special.values())
-    tokens = {visible(token): i for i, token in enumerate(vocabulary.tokens) if token is not None and i not in special}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     added = sorted(vocabulary.special.items(), key=lambda item: item[1])
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
@@ -157,27 +149,17 @@ def to_json(vocabulary):
         "normalizer": None,
         "pre_tokenizer": cut,
         "post_processor": None,
-        "decoder": byte_level | {"use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "vocab": tokens,
-            "merges": _merge_lines(vocabulary),
-        },
+        "decoder": kinds_file.decoder_of(vocabulary, byte_level | {"use_regex": True}),
+        "model": kinds_file.model_of(vocabulary),
     }
     return (json.dumps(whole, ensure_ascii=False, indent=1).encode() + b"\n",)
 
 
 def _pattern(cut):
     """The name of the split pattern that a "pre_tokenizer" stands for."""
-    cut = _object(cut, '"pre_tokenizer"')
-    steps = _list(cut.get("pretokenizers"), '"pretokenizers"') if cut.get("type") == "Sequence" else [cut]
-    steps = [_object(step, "a pre-tokenizer") for step in steps]
+    cut = object_of(cut, '"pre_tokenizer"')
+    steps = list_of(cut.get("pretokenizers"), '"pretokenizers"') if cut.get("type") == "Sequence" else [cut]
+    steps = [object_of(step, "a pre-tokenizer") for step in steps]
     last = steps[-1] if steps else {}
     if last.get("type") == "ByteLevel" and not last.get("add_prefix_space"):
         if len(steps) == 1 and last.get("use_regex", True):
@@ -244,86 +226,14 @@ def _halves(token, ids):
 # -- what the formats share ---------------------------------------------------------------------------------------
 
 
-def _vocabulary(ids, pairs, pattern, special):
-    """The Vocabulary of tokens and merges in visible characters."""
-    spelt = {}
-    for written, i in ids.items():
-        token = written.encode("utf-8", "replace") if written in special else bytes_of(written)
-        if token is None or special.get(written, i) != i:
-            raise UserError(f"the token {written[:40]!r} is neither byte-level text nor a special token of that id")
-        spelt[i] = token
-    if len(spelt) < len(ids):
-        raise UserError("two tokens have the same id; the file is damaged")
-    merges = []
-    for rank, pair in enumerate(pairs):
-        found = [ids.get(part) if isinstance(part, str) else None for part in _list(pair, f"merge {rank}")]
-        if len(found) != 2 or None in found:
-            raise UserError(f"merge {rank} is not two tokens of the vocabulary; the file is damaged")
-        merges.append(tuple(found))
-    return Vocabulary(_placed(spelt), tuple(merges), pattern, special)
-
-
 def _by_id(ids):
     spelt = {i: token for token, i in ids.items()}
     if len(spelt) < len(ids):
         raise UserError("two tokens have the same rank; the file is damaged")
-    return _placed(spelt)
-
-
-def _placed(spelt):
-    """{id: bytes} as a tuple with None for the ids between; the largest id is known to be below MOST."""
-    return tuple(spelt.get(i) for i in range(max(spelt, default=-1) + 1))
-
-
-def _ids(found, what):
-    """{str: id}, checked: what a file says about ids is a whole number that could be one."""
-    for written, i in found.items():
-        if type(i) is not int or not 0 <= i < MOST:
-            raise UserError(f"{what} gives {written[:40]!r} the id {str(i)[:40]}; ids are whole numbers below {MOST}")
-    return found
+    return kinds_file.placed(spelt)
 
 
 def _number(digits):
     if not re.fullmatch(rb"\d{1,7}", digits) or int(digits) >= MOST:
         raise ValueError
     return int(digits)
-
-
-def _text(content, what):
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{what} is not UTF-8 (byte {error.start}); the file is damaged") from None
-
-
-def _json(content):
-    """What a JSON text says. Raises UserError for a name that is given twice: which of both would count?"""
-
-    def once(pairs):
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise ValueError("a name is given twice")
-        return found
-
-    try:
-        found = json.loads(_text(content, "the file"), object_pairs_hook=once)
-        json.dumps(found, ensure_ascii=False).encode()
-        return found
-    except UnicodeEncodeError:
-        raise UserError("a string has half a surrogate pair; the file is damaged") from None
-    except RecursionError:
-        raise UserError("it nests too deeply for a tokenizer; the file is damaged") from None
-    except ValueError as error:
-        raise UserError(f"it is not a JSON text ({error}); the file is damaged") from None
-
-
-def _object(value, what):
-    if not isinstance(value, dict):
-        raise UserError(f"{what} is not a JSON object; the file is damaged or of another kind")
-    return value
-
-
-def _list(value, what):
-    if not isinstance(value, list):
-        raise UserError(f"{what} is not a JSON list; the file is damaged or of another kind")
-    return value

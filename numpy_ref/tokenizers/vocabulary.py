@@ -1,6 +1,9 @@
-"""What a byte-level BPE tokenizer knows: its tokens, its merges in order, its split pattern and its special tokens."""
+"""What a byte-level BPE tokenizer knows: its tokens, its merges in order, its split pattern and its special tokens.
 
-from dataclasses import dataclass, field
+``Tokens`` is what tokenizers of every kind know; `kinds.py` has the others.
+"""
+
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,22 +24,12 @@ VISIBLE = {byte: chr(byte if place < 188 else 0x100 + place - 188) for place, by
 BYTES = {character: byte for byte, character in VISIBLE.items()}
 
 
-@dataclass(frozen=True, eq=True)
-class Vocabulary:
-    """Tokens by id, merges by rank, the name of the split pattern, and {name: id} of the special tokens.
+class Tokens:
+    """What the vocabularies of all kinds share: ``tokens``, ``pattern``, ``special``, and what follows from them.
 
     ``tokens[id]`` is the token's bytes, of a special token its name in UTF-8, None where no token has that id.
-    ``merges[rank]`` is (left id, right id); what it makes is the token of both their bytes.
-    Raises UserError for what can't be: see ``_check``.
+    ``pattern`` names the split pattern, ``special`` is {name: id}.
     """
-
-    tokens: tuple
-    merges: tuple
-    pattern: str = "gpt4"
-    special: dict = field(default_factory=dict)
-
-    def __post_init__(self):
-        self._check()
 
     def __len__(self):
         return len(self.tokens)
@@ -57,12 +50,6 @@ class Vocabulary:
         """The 256 ids of the single bytes, in the order of the bytes."""
         return tuple(self.ids[bytes([byte])] for byte in range(256))
 
-    @cached_property
-    def ranks(self):
-        """{(left id, right id): (rank, id of what the merge makes)}."""
-        tokens = self.tokens
-        return {pair: (rank, self.ids[tokens[pair[0]] + tokens[pair[1]]]) for rank, pair in enumerate(self.merges)}
-
     def label(self, token):
         """A token in visible characters, as GPT-2's files write it; a special token by its name."""
         return self.tokens[token].decode() if token in self.special.values() else visible(self.tokens[token])
@@ -75,7 +62,8 @@ class Vocabulary:
                 raise UserError(f"there is no special token {name!r}; this tokenizer has {have}")
         return {name: self.special[name] for name in names}
 
-    def _check(self):
+    def _check_tokens(self, continuing=()):
+        """Every byte has a token, no two say the same, special names fit. ``continuing``: ids of another alphabet."""
         if self.pattern not in PATTERNS:
             raise UserError(f"there is no split pattern {self.pattern!r}; take one of {', '.join(PATTERNS)}")
         if len(self.tokens) > MOST:
@@ -83,7 +71,8 @@ class Vocabulary:
         special = set(self.special.values())
         if len(special) < len(self.special):
             raise UserError("two special tokens have the same id; give each its own")
-        ordinary = [token for i, token in enumerate(self.tokens) if token is not None and i not in special]
+        elsewhere = special.union(continuing)
+        ordinary = [token for i, token in enumerate(self.tokens) if token is not None and i not in elsewhere]
         if len(set(ordinary)) < len(ordinary) or b"" in ordinary:
             raise UserError("two tokens have the same bytes, or one has none; the vocabulary is damaged")
         missing = [byte for byte in range(256) if bytes([byte]) not in self.ids]
@@ -94,15 +83,19 @@ class Vocabulary:
                 raise UserError(f"the special token {name!r} does not fit its id {i}; each needs a name and an id")
             if bytes_of(name) in self.ids:
                 raise UserError(f"the special token {name!r} looks like a token of text; give it another name")
-        self._check_merges()
 
-    def _check_merges(self):
+    def _ranks(self, merges):
+        """{(left id, right id): (rank, id of what the merge makes)}."""
+        tokens = self.tokens
+        return {pair: (rank, self.ids[tokens[pair[0]] + tokens[pair[1]]]) for rank, pair in enumerate(merges)}
+
+    def _check_merges(self, merges):
         """Every merge joins tokens that are bytes or were made before, and no token is made again once it is used.
 
         Then the pair of lowest rank in a word can be merged everywhere at once: what that makes never ranks lower.
         """
         made, used = set(self.byte_ids), set()
-        for rank, (left, right) in enumerate(self.merges):
+        for rank, (left, right) in enumerate(merges):
             if left not in made or right not in made:
                 raise UserError(f"merge {rank} joins a token that no merge before it makes; the merges are damaged")
             whole = self.ids.get(self.tokens[left] + self.tokens[right])
@@ -111,11 +104,36 @@ class Vocabulary:
                 raise UserError(f"merge {rank} {fault}; the merges are damaged or of another vocabulary")
             made.add(whole)
             used |= {left, right} - set(self.byte_ids)
-        if len(set(self.merges)) < len(self.merges):
+        if len(set(merges)) < len(merges):
             raise UserError("a merge is listed twice; the merges are damaged")
         if len(made) < len(self.ids):
             lost = next(token for token, i in self.ids.items() if i not in made)
             raise UserError(f"no merge makes the token {visible(lost)!r}; the merges are of another vocabulary")
+
+
+@dataclass(frozen=True, eq=True)
+class Vocabulary(Tokens):
+    """Tokens by id, merges by rank, the name of the split pattern, and {name: id} of the special tokens.
+
+    ``merges[rank]`` is (left id, right id); what it makes is the token of both their bytes.
+    Raises UserError for what can't be: see ``_check_tokens`` and ``_check_merges``.
+    """
+
+    tokens: tuple
+    merges: tuple
+    pattern: str = "gpt4"
+    special: dict = field(default_factory=dict)
+
+    kind = "bpe"
+
+    def __post_init__(self):
+        self._check_tokens()
+        self._check_merges(self.merges)
+
+    @cached_property
+    def ranks(self):
+        """{(left id, right id): (rank, id of what the merge makes)}."""
+        return self._ranks(self.merges)
 
 
 def trained(merges, pattern, special):
@@ -137,7 +155,7 @@ def with_special(vocabulary, names):
         except UnicodeEncodeError:
             raise UserError(f"the special token {name!r} is no text that UTF-8 can write; take another name") from None
         special[name] = len(tokens) - 1
-    return Vocabulary(tuple(tokens), vocabulary.merges, vocabulary.pattern, special)
+    return replace(vocabulary, tokens=tuple(tokens), special=special)
 
 
 def visible(token):

@@ -31,5 +31,6 @@ def adamw(param, grad, state, lr, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=
 
 
 def decays(name, shape):
-    """Whether a parameter is decayed: matrices are; norms and biases, which only scale and shift features, are not."""
-    return len(shape) >= 2
+    """Whether a parameter is decayed: matrices are; norms and biases, which only scale and shift features, are not.
+    Nor are the biases of experts, which are stacked."""
+    return len(shape) >= 2 and not name.endswith(".bias")

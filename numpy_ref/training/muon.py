@@ -56,10 +56,10 @@ def orthogonalise(matrix, steps=5, eps=1e-7):
 
 
 def matrices(name, array, params):
-    """The matrices inside a parameter, which Muon makes orthogonal each for itself: a list of (rows, columns), views.
+    """The matrices inside a parameter, which Muon makes orthogonal each for itself: a list of (..., rows, columns), views.
 
     "query_key_value" stacks the projections to queries, keys and values, which have nothing in common, and "gate_up"
-    the two of a gated feed-forward network. Where query heads share keys (grouped queries) the first of the three is
+    the two of a gated feed-forward network, or of each of a stack of them. Where query heads share keys (grouped queries) the first of the three is
     higher than the others: as high as its block's "output" weight is wide, which reads what those heads return.
 
     array: the parameter of that name, or its gradient or momentum; params: all of them, for their shapes.
@@ -67,4 +67,4 @@ def matrices(name, array, params):
     if name.endswith("query_key_value.weight"):
         queries = params[name.replace("query_key_value", "output")].shape[1]
         return np.split(array, (queries, (queries + array.shape[0]) // 2))
-    return np.split(array, 2) if name.endswith("gate_up.weight") else [array]
+    return np.split(array, 2, axis=-2) if name.endswith("gate_up.weight") else [array]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from numpy_ref.config import is_router
 from numpy_ref.training import adamw, muon
 
 
@@ -16,8 +17,8 @@ def init_states(params, train_config):
 def update(params, grads, states, lr, train_config):
     """One step of every parameter -> new params, new states.
 
-    With ``optimizer="muon"`` the matrices of the blocks take Muon; embeddings, the output head, norms and biases,
-    whose rows or entries have nothing to do with each other, take AdamW. lr: the learning rate of this step.
+    With ``optimizer="muon"`` the matrices of the blocks take Muon, stacked experts each for itself; embeddings, the output
+    head, norms, biases and routers, whose rows or entries have nothing to do with each other, take AdamW. lr: the learning rate of this step.
     """
     new_params, new_states = {}, {}
     for name, param in params.items():
@@ -27,7 +28,7 @@ def update(params, grads, states, lr, train_config):
 
 
 def _takes_muon(name, shape, train_config):
-    inner_matrix = name.startswith("blocks.") and name.endswith(".weight") and len(shape) == 2
+    inner_matrix = name.startswith("blocks.") and name.endswith(".weight") and len(shape) >= 2 and not is_router(name)
     return train_config.optimizer == "muon" and inner_matrix
 
 
@@ -45,4 +46,4 @@ def _muon(name, params, grad, state, lr, config):
         matrix, state = muon.muon(matrix, matrix_grad, {"momentum": buffer}, lr, config.momentum, config.weight_decay)
         moved.append(matrix)
         momentum.append(state["momentum"])
-    return np.concatenate(moved), {"momentum": np.concatenate(momentum)}
+    return np.concatenate(moved, axis=-2), {"momentum": np.concatenate(momentum, axis=-2)}

@@ -133,7 +133,7 @@ def each_or_all(function, arguments):
         return params, states
     decay = arguments.pop("weight_decay")
     for name, param in params.items():
-        own = decay if param.ndim >= 2 else 0.0
+        own = decay if param.ndim >= 2 and not name.endswith(".bias") else 0.0
         params[name], states[name] = function(param, grads[name], states[name], weight_decay=own, **arguments)
     return params, states
 
@@ -242,6 +242,7 @@ DECAYS = Component(
         Bug("norms decay", "numpy", ">= 2", ">= 1", dtype="float64"),
         Bug("matrices do not decay", "numpy", ">= 2", "> 2", dtype="float64"),
         Bug("stacks of matrices do not decay", "torch", ">= 2", "== 2", dtype="float64"),
+        Bug("stacked biases decay", "numpy", ' and not name.endswith(".bias")', "", dtype="float64"),
         Bug("weights decay, by name", "torch", "len(shape) >= 2", 'name.endswith("weight")', dtype="float64"),
     ),
 )

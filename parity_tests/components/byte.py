@@ -8,21 +8,7 @@ import numpy_ref.tokenizers.byte as numpy_byte
 import torch_impl.tokenizers.byte as torch_byte
 from numpy_ref.errors import UserError
 from parity_tests.harness.declaration import Bug, Component
-
-TEXTS = {
-    "letters": "the quick brown fox",
-    "space around": " \t a ",
-    "accents": "naïve Ångström",
-    "combining marks": "e\u0301 a\u030a o\u0323\u0302",
-    "emoji": "😀👩‍🚀🏳️‍🌈🇩🇪👍🏽",
-    "other scripts": "語 مرحبا Ωμέγα हिन्दी",
-    "line ends": "a\r\nb\rc\n\n\u0085\u2028",
-    "U+2029": "one\u2029two",
-    "byte order mark": "\ufefftext\ufeff",
-    "zero": "a\0b",
-    "last character": "\U0010ffff\uffff\ufffd",
-    "lone surrogate": "a\ud83dz\udc00",
-}
+from parity_tests.texts import TEXTS
 
 # What no valid text has, and what a decoder that cuts in the wrong place makes of valid text.
 BROKEN = {

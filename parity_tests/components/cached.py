@@ -50,7 +50,7 @@ CACHED_TRANSFORMER = Component(
     weight=6,
     events=(
         *POSITIONS, *NORM_POSITIONS, *EVENTS, "empty cache", "one token", "chunk", "padding", "last", "all logits",
-        "capped logits", "ragged",
+        "capped logits", "ragged", "experts",
     ),
     bugs=(
         Bug("positions from 0 in every chunk", "numpy", 'cache["length"][:, None] + place', '0 * cache["length"][:, None] + place'),

@@ -25,7 +25,9 @@ def draw(source):
         feed_forward_bias=source.flag(),
         tie_embeddings=source.flag(),
         init_std=source.choice(0.02, 0.3, 1.0),
+        **source.choice({}, {"experts": 3, "shared_experts": source.choice(0, 1), "router_bias": True}),
     )
+    source.event("experts", config.experts > 0)
     source.event(config.positions)
     source.event(config.norm_position)
     source.event("several layers", config.layers > 1)
@@ -51,7 +53,7 @@ INITIALISE = Component(
     inside="float64",
     elementwise=True,
     cancellation=angles,
-    events=(*POSITIONS, *NORM_POSITIONS, "several layers", "biases", "tied", "64-bit seed"),
+    events=(*POSITIONS, *NORM_POSITIONS, "several layers", "biases", "tied", "experts", "64-bit seed"),
     weight=4,
     compiles=False,
     shapes={"showcase": lambda rng: Case({}, {"config": preset("showcase")[0], "seed": 1, "dtype": DTYPE})},
@@ -67,11 +69,11 @@ INITIALISE = Component(
         Bug(
             "feed-forward writes unscaled",
             "torch",
-            '("attention.output.weight", "feed_forward.down.weight")',
+            '("attention.output.weight", ".down.weight")',
             '"attention.output.weight"',
         ),
         Bug("the head counts as a writer", "torch", '("attention.output.weight", ', '("output.weight", '),
-        Bug("drawn in bfloat16", "torch", "number, shape, device=device)", "number, shape, torch.bfloat16, device)"),
+        Bug("drawn in bfloat16", "torch", "number, shape, device=device)", "number, shape, torch.bfloat16, device=device)"),
         Bug("seed ignored", "torch", "normal(seed, ", "normal(0, "),
     ),
 )

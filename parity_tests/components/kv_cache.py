@@ -220,7 +220,7 @@ def draw_attention(source):
     config = draw_attention_config(source, layers=2)
     layer, capacity = source.choice(0, 1), 32
     slots = numpy_cache.cache_slots(config, layer, capacity, source.choice(0, 2))
-    rows, shared, features = source.integer(1, 3), config.key_value_heads, config.head_features
+    rows, shared, features = source.integer(1, 3), config.key_value_heads, config.attended_features
     cache, lengths = filled(source, rows, shared, slots, config.sinks, features, 20)
     new = source.choice(3, 1, 2, 9)
     positions = chunk_positions(source, lengths, new)

@@ -45,6 +45,7 @@ def draw_attention_config(source, **fixed):
         "head_width": features if own_width else 0,
         "qk_norm": source.flag(),
         "attention_softcap": source.choice(0.0, 0.0, 3.0),
+        "attention_curvature": 0.0 if source.seed % 4 else 0.5,  # not a draw, which would change all others
         "window": window,
         "full_attention_every": source.choice(2, 0) if window else 0,
         "sinks": source.choice(0, 2) if window else 0,
@@ -64,12 +65,15 @@ def draw_attention_config(source, **fixed):
             "rope_original_context": 16,
         }
     choices |= fixed
+    if choices["attention_curvature"]:
+        choices["attention_softcap"] = 0.0
     if not choices.get("window"):
         choices |= {"full_attention_every": 0, "sinks": 0}
     config = ModelConfig(**choices)
     for event, happens in {
         "grouped": group > 1 and shared > 1, "one key head": group > 1 and shared == 1, "own head width": own_width,
-        "qk norm": config.qk_norm, "capped scores": config.attention_softcap > 0, "window": config.window > 0,
+        "qk norm": config.qk_norm, "capped scores": config.attention_softcap > 0,
+        "hyperbolic": config.attention_curvature > 0, "window": config.window > 0,
         "sinks": config.sinks > 0, "interleaved": config.positions == "rope" and config.rope_interleaved,
         "partial rotary": config.positions == "rope" and config.rope_fraction < 1,
         "scaled rotary": config.rope_scaling != "none", "no biases": not config.attention_bias,
@@ -80,7 +84,7 @@ def draw_attention_config(source, **fixed):
 
 
 EVENTS = (
-    "grouped", "one key head", "own head width", "qk norm", "capped scores", "window", "sinks", "interleaved",
+    "grouped", "one key head", "own head width", "qk norm", "capped scores", "hyperbolic", "window", "sinks", "interleaved",
     "partial rotary", "scaled rotary", "rope", "alibi", "none", "no biases",
 )  # fmt: skip
 
@@ -190,6 +194,9 @@ MULTI_HEAD_ATTENTION = Component(
             "    if config.qk_norm:\n        query, key = turning.split((heads, shared), 1)\n        query = rms_norm(query, params[\"query_norm.weight\"], config.norm_eps)\n        key = rms_norm(key, params[\"key_norm.weight\"], config.norm_eps)\n        turning = torch.cat((query, key), 1)\n    if phases is not None:\n",
             "    if phases is not None:\n        cos, sin = (phase.unsqueeze(1) for phase in phases)\n        turning = rotary(turning, cos, sin, config.rope_interleaved)\n    if config.qk_norm:\n        query, key = turning.split((heads, shared), 1)\n        query = rms_norm(query, params[\"query_norm.weight\"], config.norm_eps)\n        key = rms_norm(key, params[\"key_norm.weight\"], config.norm_eps)\n        turning = torch.cat((query, key), 1)\n    if False:\n",
             "project", needs=('qk norm', 'rope')),
+        Bug("means of hyperbolic values", "torch", "midpoints(attended, config.attention_curvature) if", "attended[..., 1:] if", "attended_heads", needs=("hyperbolic",)),
+        Bug("curvature 1 whatever the config says", "torch", "value, config.attention_curvature)", "value, 1.0)", "project", needs=("hyperbolic",)),
+        Bug("gradients of the times dropped", "numpy", "lift_vjp((dquery, dkey, dvalue))", "(dquery[..., 1:], dkey[..., 1:], dvalue[..., 1:], 0)", "project", needs=("hyperbolic",)),
         Bug("every layer local", "torch", "config.layer_window(layer)", "config.window", needs=('alternating',)),
         Bug("sinks forgotten", "torch", "window, config.sinks, None,", "window, 0, None,", "_attention", needs=('sinks',)),
         Bug("slopes of a power of two", "torch", "alibi_slopes(config.heads) if", "2.0 ** -torch.arange(1, config.heads + 1).double() if", "_attention", needs=('alibi',)),

@@ -156,7 +156,7 @@ UPDATE = Component(
             "[array] for",
             function="_muon",
         ),
-        Bug("momentum of the last matrix alone", "numpy", "np.concatenate(momentum)", "np.concatenate([momentum[-1]] * len(momentum))[: len(params[name])]", function="_muon", needs=("muon",)),
+        Bug("momentum of the last matrix alone", "numpy", "np.concatenate(momentum, axis=-2)", "np.concatenate([momentum[-1]] * len(momentum), axis=-2)[..., : params[name].shape[-2], :]", function="_muon", needs=("muon",)),
         Bug(
             "gradient of the neighbour",
             "numpy",
@@ -207,7 +207,7 @@ INIT_STATES = Component(
     compiles=False,
     bugs=(
         Bug("Muon for the output head", "numpy", 'name.startswith("blocks.") and ', "", function="_takes_muon"),
-        Bug("Muon for biases and norms", "numpy", " and len(shape) == 2", "", function="_takes_muon"),
+        Bug("Muon for biases and norms", "numpy", " and len(shape) >= 2", "", function="_takes_muon"),
         Bug(
             "Muon whatever the config says",
             "numpy",

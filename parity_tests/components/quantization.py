@@ -170,7 +170,7 @@ QUANTIZE_PARAMS = Component(
     weight=2,
     events=("tied",),
     bugs=(
-        Bug("embeddings too", "numpy", 'name.startswith("blocks.") and', ""),
+        Bug("embeddings too", "numpy", 'name.startswith("blocks.") and', "", "_inner_matrix"),
         Bug("head left out", "numpy", 'name == "output.weight" or ', ""),
         Bug("always 8 bits", "numpy", "quantize(value, bits, group)", "quantize(value, 8, group)"),
         Bug("always the same group", "torch", "quantize(value, bits, group)", "quantize(value, bits, 4)"),

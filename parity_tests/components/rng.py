@@ -178,20 +178,21 @@ UNIFORM = Component(
 
 
 def draw_normal(source):
-    sizes = shape(source)
+    sizes, offset = shape(source), source.choice(0, 0, 1, source.integer(0, 2**40))
+    source.event("offset", offset > 0)
     return source.case(
-        {}, shape=sizes, dtype=DTYPE, **{name: seed_or_stream(source, name) for name in ("seed", "stream")}
+        {}, shape=sizes, dtype=DTYPE, offset=offset, **{name: seed_or_stream(source, name) for name in ("seed", "stream")}
     )
 
 
-def phase_error(seed, stream, shape):
+def phase_error(seed, stream, shape, offset=0):
     """A rounding of the angle 2 pi v moves sqrt(-2 ln(1 - u)) cos(2 pi v) by that much times the root."""
-    u, v = np.moveaxis(numpy_rng.uniform(seed, stream, (*shape, 2)), -1, 0)
+    u, v = np.moveaxis(numpy_rng.uniform(seed, stream, (*shape, 2), 2 * offset), -1, 0)
     return np.sqrt(-2.0 * np.log1p(-u)) * 2.0 * np.pi * v
 
 
 def angles(arguments, dy, unit):
-    return {"value": phase_error(arguments["seed"], arguments["stream"], arguments["shape"])}
+    return {"value": phase_error(arguments["seed"], arguments["stream"], arguments["shape"], arguments["offset"])}
 
 
 NORMAL = Component(
@@ -202,7 +203,7 @@ NORMAL = Component(
     inside="float64",
     elementwise=True,
     cancellation=angles,
-    events=("64-bit seed", "64-bit stream", "scalar", "empty", "odd count"),
+    events=("64-bit seed", "64-bit stream", "scalar", "empty", "odd count", "offset"),
     compiles=False,
     shapes={"showcase": lambda rng: Case({}, {"seed": 1, "stream": 1 << 32, "shape": (512, 128), "dtype": DTYPE})},
     bugs=(
@@ -213,9 +214,10 @@ NORMAL = Component(
         Bug(
             "halves instead of pairs",
             "numpy",
-            "np.moveaxis(uniform(seed, stream, (*shape, 2)), -1, 0)",
-            "uniform(seed, stream, (2, *shape))",
+            "np.moveaxis(uniform(seed, stream, (*shape, 2), 2 * offset), -1, 0)",
+            "uniform(seed, stream, (2, *shape), 2 * offset)",
         ),
+        Bug("offset counts uniforms", "torch", "2 * offset", "offset", needs=("offset",)),
         Bug("radius and angle swapped", "numpy", "u, v = ", "v, u = "),
         Bug("uniforms in the model's format", "torch", ".unbind(-1)", ".to(dtype).unbind(-1)"),
         Bug("radius without its root", "torch", "torch.sqrt(-2 * torch.log(1 - u1))", "(-2 * torch.log(1 - u1))"),

@@ -55,7 +55,7 @@ class Noisy(np.ndarray):
     """A float64 array whose every operation is rounded at random; ``noisy`` makes the class for a precision."""
 
     precision = rng = None
-    pool, used = (), 0  # random numbers in store
+    pool, used = np.zeros(0), 0  # random numbers in store
 
     @classmethod
     def rounded(cls, result, terms=None):

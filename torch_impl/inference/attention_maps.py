@@ -3,10 +3,11 @@
 import torch
 
 from torch_impl.model.attention import attention_weights
-from torch_impl.model.block import block, with_prefix
+from torch_impl.model.block import block
 from torch_impl.model.masks import alibi_bias, visible_keys
 from torch_impl.model.multi_head_attention import project
 from torch_impl.model.norms import norm
+from torch_impl.model.parameters import with_prefix
 from torch_impl.model.positions import alibi_slopes, rope_phases
 from torch_impl.model.transformer import embed
 

@@ -3,12 +3,13 @@
 import torch
 
 from numpy_ref.errors import UserError
-from torch_impl.model.block import with_prefix
 from torch_impl.model.feed_forward import feed_forward
 from torch_impl.model.kv_cache import cache_slots, cached_attention
 from torch_impl.model.linear import linear
-from torch_impl.model.multi_head_attention import project
+from torch_impl.model.moe import moe
+from torch_impl.model.multi_head_attention import attended_heads, project
 from torch_impl.model.norms import norm
+from torch_impl.model.parameters import with_prefix
 from torch_impl.model.positions import rope_phases
 from torch_impl.model.residual import residual
 from torch_impl.model.transformer import embed, head
@@ -52,10 +53,14 @@ def _cached_block(x, params, config, layer, phases, positions, layer_cache):
     def attention(x):
         own = with_prefix(params, "attention")
         y, written = cached_attention(*project(x, own, config, phases), positions, layer_cache, config, layer)
+        y = attended_heads(y, config)
         return linear(y.transpose(1, 2).flatten(2), own["output.weight"], own.get("output.bias")), written
 
     def feeding(x):
-        return feed_forward(x, with_prefix(params, "feed_forward"), config.activation)
+        own = with_prefix(params, "feed_forward")
+        if layer in config.moe_layers:
+            return moe(x, own, config, valid=positions >= 0)[0]
+        return feed_forward(x, own, config.activation)
 
     if config.norm_position == "pre":
         y, layer_cache = attention(normed("attention_norm", x))

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch_impl.inference.cached import cached_transformer
 from torch_impl.inference.graph import GraphDecoder
 from torch_impl.model.activations import activation, softcap
-from torch_impl.model.block import with_prefix
 from torch_impl.model.kv_cache import write_cache
 from torch_impl.model.linear import linear
 from torch_impl.model.masks import visible_keys
+from torch_impl.model.parameters import with_prefix
 from torch_impl.model.positions import config_frequencies, rope_phases
 from torch_impl.model.quantization import Quantized, dequantize
 from torch_impl.model.transformer import embed
@@ -30,12 +30,13 @@ class Decoder:
     - queries that share a key head are the rows of one product, instead of copies of the keys;
     - while all rows are equally long, attention reads just the filled part of the buffers and needs no mask.
 
-    params, config: the model. Post-norm blocks, ALiBi and soft-capped scores take ``cached_transformer``'s way.
+    params, config: the model. Post-norm blocks, ALiBi, soft-capped scores, experts and hyperbolic heads take ``cached_transformer``'s way.
     """
 
     def __init__(self, params, config, rows):
         self.params, self.config = params, config
         self.plain = config.norm_position == "post" or config.positions == "alibi" or config.attention_softcap > 0
+        self.plain = self.plain or config.experts > 0 or config.attention_curvature > 0
         if self.plain:
             return
         self.dtype = params["token_embedding.weight"].dtype

@@ -2,12 +2,14 @@
 
 from torch_impl.model.dropout import dropout
 from torch_impl.model.feed_forward import feed_forward
+from torch_impl.model.moe import moe
 from torch_impl.model.multi_head_attention import multi_head_attention
 from torch_impl.model.norms import norm as normed
+from torch_impl.model.parameters import with_prefix
 from torch_impl.model.residual import residual
 
 
-def block(x, params, config, mask=None, causal=True, keep=None, layer=0, phases=None, documents=None):
+def block(x, params, config, mask=None, causal=True, keep=None, layer=0, phases=None, documents=None, routing=None):
     """A transformer block.
 
         pre   (arXiv:2002.04745):                    x = x + drop(attention(norm(x)));  x = x + drop(ff(norm(x)))
@@ -15,6 +17,7 @@ def block(x, params, config, mask=None, causal=True, keep=None, layer=0, phases=
 
     Shapes: x (B, T, d), params as in ``parameter_shapes`` without "blocks.N.", mask broadcastable to (B, heads, T, T),
     keep None or two bool masks (B, T, d); layer, phases, documents as in ``multi_head_attention`` -> (B, T, d).
+    In layers with experts ff is ``moe``. With ``routing``, which it takes in training, (B, T, d) and its route, or None.
     """
     keep_attention, keep_feed_forward = keep or (None, None)
 
@@ -27,17 +30,19 @@ def block(x, params, config, mask=None, causal=True, keep=None, layer=0, phases=
         return dropout(y, keep_attention, config.dropout)
 
     def feeding(x):
-        y = feed_forward(x, with_prefix(params, "feed_forward"), config.activation)
-        return dropout(y, keep_feed_forward, config.dropout)
+        own, route = with_prefix(params, "feed_forward"), None
+        if layer in config.moe_layers:
+            y, route = moe(x, own, config, routing, None if documents is None else documents >= 0)
+        else:
+            y = feed_forward(x, own, config.activation)
+        return dropout(y, keep_feed_forward, config.dropout), route
 
     if config.norm_position == "pre":
         x = residual(x, attention(norm("attention_norm", x)))
-        return residual(x, feeding(norm("feed_forward_norm", x)))
-    x = norm("attention_norm", residual(x, attention(x)))
-    return norm("feed_forward_norm", residual(x, feeding(x)))
-
-
-def with_prefix(params, prefix):
-    """The entries under "prefix.", without it: {"a.b": 1, "c": 2} under "a" is {"b": 1}."""
-    prefix += "."
-    return {name[len(prefix) :]: value for name, value in params.items() if name.startswith(prefix)}
+        y, route = feeding(norm("feed_forward_norm", x))
+        x = residual(x, y)
+    else:
+        x = norm("attention_norm", residual(x, attention(x)))
+        y, route = feeding(x)
+        x = norm("feed_forward_norm", residual(x, y))
+    return x if routing is None else (x, route)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
+from numpy_ref.config import is_router
 from numpy_ref.errors import UserError
 
 TORCH_ONLY = {"require_float8"}
@@ -22,10 +23,12 @@ class Float8:
 
 def float8_params(params):
     """Parameters with every matrix inside the blocks wrapped in ``Float8``: that is where the arithmetic is."""
-    return {
-        name: Float8(value) if name.startswith("blocks.") and name.endswith(".weight") and value.ndim == 2 else value
-        for name, value in params.items()
-    }
+
+
+    def inner_matrix(name, value):
+        return name.startswith("blocks.") and name.endswith(".weight") and value.ndim == 2 and not is_router(name)
+
+    return {name: Float8(value) if inner_matrix(name, value) else value for name, value in params.items()}
 
 
 def require_float8(device, params):

@@ -26,7 +26,7 @@ def initialise(config, seed, dtype, device=None, names=None):
         elif name.endswith("norm.weight"):
             params[name] = torch.ones(shape, dtype=dtype, device=device)
         else:
-            writes = name.endswith(("attention.output.weight", "feed_forward.down.weight"))
+            writes = name.endswith(("attention.output.weight", ".down.weight"))
             std = config.init_std / math.sqrt(2 * config.layers) if writes else config.init_std
             weights = normal(seed, STREAM_INIT + number, shape, device=device) * std
             params[name] = weights.to(dtype).to(device or "cpu")

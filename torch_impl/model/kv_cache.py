@@ -22,7 +22,7 @@ def init_cache(config, rows, capacity, dtype, slack=0, device=None):
 
     def buffers(layer):
         slots = cache_slots(config, layer, capacity, slack)
-        shape = (rows, config.key_value_heads, slots, config.head_features)
+        shape = (rows, config.key_value_heads, slots, config.attended_features)
         return {
             "key": torch.zeros(shape, dtype=dtype, device=device),
             "value": torch.zeros(shape, dtype=dtype, device=device),

@@ -3,6 +3,7 @@
 import torch
 
 from numpy_ref.errors import UserError
+from torch_impl.hyperbolic.layers import lift_heads, midpoints
 from torch_impl.model.attention import scaled_dot_product_attention, sliding_window_attention
 from torch_impl.model.linear import linear
 from torch_impl.model.masks import alibi_bias, document_positions, document_runs, visible_keys
@@ -22,13 +23,16 @@ def multi_head_attention(x, params, config, mask=None, causal=True, layer=0, pha
     """
     query, key, value = project(x, params, config, phases)
     y = _attention(query, key, value, config, mask, causal, config.layer_window(layer), documents)
+    y = attended_heads(y, config)
     return linear(y.transpose(1, 2).flatten(2), params["output.weight"], params.get("output.bias"))
 
 
 def project(x, params, config, phases=None):
     """Queries, keys and values: one matrix product, split into views; then the norm (arXiv:2302.05442 §2) and RoPE.
 
-    Shapes: x (B, T, d) -> query (B, H, T, hd), key and value (B, G, T, hd).
+    An attention_curvature makes them points of the hyperboloid, whose products are distances (``lift_heads``).
+
+    Shapes: x (B, T, d) -> query (B, H, T, hd), key and value (B, G, T, hd); hd + 1 features with a curvature.
     """
     heads, shared = config.heads, config.key_value_heads
     stacked = linear(x, params["query_key_value.weight"], params.get("query_key_value.bias"))
@@ -43,7 +47,17 @@ def project(x, params, config, phases=None):
         cos, sin = (phase.unsqueeze(1) for phase in phases)
         turning = rotary(turning, cos, sin, config.rope_interleaved)  # one call for both: as many, but longer loops
     query, key = turning.split((heads, shared), 1)
+    if config.attention_curvature:
+        query, key, value = lift_heads(query, key, value, config.attention_curvature)
     return query, key, value
+
+
+def attended_heads(attended, config):
+    """Attention's result as features: with an attention_curvature the values' centroids.
+
+    Shapes: (B, H, T, hd), or hd + 1 features with a curvature -> (B, H, T, hd).
+    """
+    return midpoints(attended, config.attention_curvature) if config.attention_curvature else attended
 
 
 def _attention(query, key, value, config, mask, causal, window, documents):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from numpy_ref.config import is_router
 from numpy_ref.errors import UserError
 
 
@@ -70,6 +71,7 @@ def quantize_params(params, config, bits, group=32):
     """Quantises the matrices of the blocks and an untied output head; the rest stays. name -> tensor -> same names."""
 
     def fits(name, value):
-        return name == "output.weight" or (name.startswith("blocks.") and value.ndim == 2)
+        inner = name.startswith("blocks.") and name.endswith(".weight") and value.ndim == 2 and not is_router(name)
+        return name == "output.weight" or inner
 
     return {name: quantize(value, bits, group) if fits(name, value) else value for name, value in params.items()}

@@ -7,12 +7,13 @@ from torch.utils.checkpoint import checkpoint
 
 from numpy_ref.errors import UserError
 from torch_impl.model.activations import softcap
-from torch_impl.model.block import block, with_prefix
+from torch_impl.model.block import block
 from torch_impl.model.dropout import dropout, dropout_mask
 from torch_impl.model.embedding import embedding
 from torch_impl.model.linear import linear
 from torch_impl.model.masks import document_positions
 from torch_impl.model.norms import norm
+from torch_impl.model.parameters import with_prefix
 from torch_impl.model.positions import learned_positions, rope_phases, sinusoidal_positions
 from torch_impl.model.residual import residual
 from torch_impl.rng import STREAM_DROPOUT
@@ -22,7 +23,17 @@ TORCH_EXTRA_ARGUMENTS = {"device", "run_block"}
 
 
 def transformer(
-    tokens, params, config, mask=None, keep=None, documents=None, recompute=False, logits=True, run_block=block
+    tokens,
+    params,
+    config,
+    mask=None,
+    keep=None,
+    documents=None,
+    recompute=False,
+    logits=True,
+    positions=None,
+    routing=None,
+    run_block=block,
 ):
     """Logits of the next token after each position (Radford et al. 2018, with the blocks of ``block``).
 
@@ -37,27 +48,36 @@ def transformer(
 
     recompute: each block's activations are dropped and made again in the backward pass (arXiv:1604.06174).
     logits=False: (B, T, d) instead, normed, as the output matrix takes it; for ``linear_cross_entropy``.
+    routing: in training, what ``moe`` takes in each layer; then (logits, routes of the layers with experts) comes back.
+    positions (B, T): of each token, below the context, if not its place in the row or document; windows still count
+    places.
     run_block: called in place of ``block``, with its arguments.
     """
     length = tokens.shape[-1]
-    if length > config.context and not config.endless:
+    if positions is None and length > config.context and not config.endless:
         raise UserError(f"{length} tokens do not fit the model's context of {config.context}; give at most that many")
     if logits and config.output == "reward":
         raise UserError("this is a reward model, which predicts no tokens; give a model of text")
     keep = keep or {"embedding": None, "blocks": [None] * config.layers}
-    if documents is None:
-        positions = torch.arange(length, device=tokens.device)[None]
-    else:
-        positions = document_positions(documents)
+    if positions is None:
+        places = torch.arange(length, device=tokens.device)[None]
+        positions = places if documents is None else document_positions(documents)
 
     x = embed(tokens, positions, params, config, keep["embedding"])
     phases = rope_phases(positions, config, x.dtype) if config.positions == "rope" else None
     # Dropout masks are arguments: there is no random state to restore.
     run = partial(checkpoint, run_block, use_reentrant=False, preserve_rng_state=False) if recompute else run_block
+    routes = []
     for layer in range(config.layers):
         own = with_prefix(params, f"blocks.{layer}")
-        x = run(x, own, config, mask, True, keep["blocks"][layer], layer, phases, documents)
-    return (head if logits else _final_norm)(x, params, config)
+        x = run(
+            x, own, config, mask, True, keep["blocks"][layer], layer, phases, documents, routing and routing[layer]
+        )
+        if routing:
+            x, route = x
+            routes += [route] if route else []
+    y = (head if logits else _final_norm)(x, params, config)
+    return (y, routes) if routing else y
 
 
 def embed(tokens, positions, params, config, keep=None):
@@ -116,7 +136,8 @@ class Transformer(torch.nn.Module):
                 if part not in module._modules:
                     module.add_module(part, torch.nn.Module())
                 module = module._modules[part]
-            module.register_parameter(leaf, torch.nn.Parameter(value))
+            trained = not name.endswith("router.bias")  # moved by the loads alone
+            module.register_parameter(leaf, torch.nn.Parameter(value, requires_grad=trained))
 
     def forward(self, tokens, mask=None, keep=None, documents=None):
         return transformer(tokens, dict(self.named_parameters()), self.config, mask, keep, documents)

@@ -33,8 +33,9 @@ def advantages(run, batch, settings):
     mask, dtype = batch["mask"], compute_dtype(run.params, run.model_config, run.train_config)
     params = {name: param.to(dtype) for name, param in run.params.items()}
     values = policy(
-        batch["tokens"], mask, params, run.model_config, settings.temperature, batch["kept"], entropy=False
-    )[2]
+        batch["tokens"], mask, params, run.model_config, settings.temperature, batch["kept"], entropy=False,
+        shared=(batch["prompts"], batch["starts"]),
+    )[2]  # fmt: skip
     price, _ = kl_weights(run, settings)
     kl = torch.zeros_like(values)
     if price:

@@ -1,6 +1,7 @@
 """Iterations of PPO and GRPO."""
 
 import dataclasses
+import json
 from pathlib import Path
 from time import perf_counter
 
@@ -9,7 +10,9 @@ import torch
 from numpy_ref import checkpoint_file
 from numpy_ref.drive import drive
 from numpy_ref.errors import UserError
+from numpy_ref.files import replace
 from numpy_ref.rl.parts import policy_config, policy_params
+from numpy_ref.rl.pictures import BEFORE
 from numpy_ref.rl.prompts import adapted_level
 from numpy_ref.rl.record import row
 from torch_impl.device import choose_device
@@ -46,6 +49,9 @@ def reinforce(
         own, config = policy_params(run.params), policy_config(run.model_config)
         return held_out(own, config, prompts, source.speech, judge, settings, run.train_config.seed)
 
+    if run.step == 0:
+        before = json.dumps(measured()) + "\n"
+        replace(Path(out) / BEFORE, lambda file: file.write(before.encode()))
     return drive(run, out, step, measured, checkpoint.snapshot, stop_after, report, seconds, sample)
 
 
@@ -118,8 +124,9 @@ def _reference(batch, reference, config, settings, dtype):
     """What the reference thinks of the tokens, (B, T - 1)."""
     params = {name: param.to(dtype) for name, param in reference.items()}
     return policy(
-        batch["tokens"], batch["mask"], params, config, settings.temperature, batch["kept"], entropy=False
-    )[0]
+        batch["tokens"], batch["mask"], params, config, settings.temperature, batch["kept"], entropy=False,
+        shared=(batch["prompts"], batch["starts"]),
+    )[0]  # fmt: skip
 
 
 def _measures(run, settings):

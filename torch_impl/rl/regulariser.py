@@ -17,7 +17,7 @@ def regulariser(
 
     Shapes: (B, T) each, mask bool, reference None where kl is 0 -> ().
     """
-    loss = -bonus * aggregate(entropy, mask, by, denominator) if bonus else 0 * logprobs.new_zeros(())
+    loss = -bonus * aggregate(entropy, mask, by, denominator)
     if not kl:
         return loss
     logprobs, reference = torch.where(mask, logprobs, 0), torch.where(mask, reference, 0)

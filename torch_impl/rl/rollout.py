@@ -24,7 +24,7 @@ def rollout(params, config, prompts, sample, stop, group=1, number=0):
 
     Shapes: prompts, a list of (n,) integers -> {"tokens": (B, T) padded with 0 behind, "mask": (B, T - 1) bool, the
     targets that were drawn, "logprobs": (B, T - 1), "kept": (B, T - 1, V) bool or None without filters, "lengths" and
-    "starts": (B,) tokens of completion and prompt, "ended": (B,) bool}, on the device of params. UserError for prompts
+    "starts": (B,) tokens of completion and prompt, "prompts": (B,) which prompt of the run, "ended": (B,) bool}, on the device of params. UserError for prompts
     that are empty or too long.
     """
     _check(prompts, sample, config)
@@ -69,7 +69,7 @@ def rollout(params, config, prompts, sample, stop, group=1, number=0):
     drawn = torch.arange(1, longest, device=device) - starts[:, None]
     found = {"tokens": tokens[:, :longest], "mask": (drawn >= 0) & (drawn < counts[:, None])}
     found |= {"logprobs": logprobs[:, 1:longest], "kept": kept[:, 1:longest] if filtered else None}
-    return found | {"lengths": counts, "starts": starts, "ended": over}
+    return found | {"lengths": counts, "starts": starts, "prompts": number * len(prompts) + each, "ended": over}
 
 
 def _check(prompts, sample, config):

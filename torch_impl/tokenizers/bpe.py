@@ -18,6 +18,7 @@ from numpy_ref.tokenizers.pretokenize import chunks, parts, split
 from numpy_ref.tokenizers.vocabulary import ALPHABET, PLACES, checked_text, trained
 from torch_impl.tokenizers.processes import in_processes
 
+TORCH_ONLY = {"MergeCache", "PieceCache", "batches", "count_pieces", "join_pairs", "merges_of"}
 TORCH_EXTRA_ARGUMENTS = {"workers"}
 
 _CHUNK = 1 << 14  # characters: small enough that most chunks are ASCII, the fastest to cut
@@ -37,11 +38,17 @@ def train(texts, vocab_size, pattern="gpt4", special=(), min_frequency=2, progre
     total = vocab_size - len(ALPHABET) - len(special)
     if total < 0:
         raise UserError(f"vocab_size={vocab_size} leaves no room: the bytes are 256, special tokens {len(special)}")
+    merges = merges_of(count_pieces(texts, pattern, workers), total, min_frequency, progress)
+    return trained([pair for pair, _ in merges], pattern, special)
+
+
+def count_pieces(texts, pattern, workers=None):
+    """{piece: how often it occurs in the texts}. UserError for lone surrogates."""
     pieces = Counter()
     cut = (chunk for text in texts for chunk in chunks([text], _SHARE))
-    for counted in in_processes(_count, pattern, _batches(cut), workers):
+    for counted in in_processes(_count, pattern, batches(cut), workers):
         pieces.update(counted)
-    return trained(_merges(pieces, total, min_frequency, progress), pattern, special)
+    return pieces
 
 
 def _count(pattern, texts):
@@ -53,8 +60,8 @@ def _count(pattern, texts):
     return counts
 
 
-def _merges(pieces, total, min_frequency, progress):
-    """The merges of counted pieces, with counts of all pairs that every merge brings up to date.
+def merges_of(pieces, total, min_frequency, progress):
+    """The merges of counted pieces, [(pair, how often it was joined), ...]; every merge brings the counts up to date.
 
     A pair's count only falls once its younger token has been made everywhere, so an entry of the heap never promises
     too little: whoever comes out on top with a count that is out of date goes back with the true one.
@@ -79,15 +86,15 @@ def _merges(pieces, total, min_frequency, progress):
         if counts[pair] < min_frequency:
             break
         new = len(ALPHABET) + len(merges)
-        merges.append(pair)
-        for grown in _join(pair, new, words, weights, counts, places):
+        merges.append((pair, counts[pair]))
+        for grown in join_pairs(pair, new, words, weights, counts, places):
             heapq.heappush(heap, (-counts[grown], grown))
         if progress:
             progress(len(merges), total)
     return merges
 
 
-def _join(pair, new, words, weights, counts, places):
+def join_pairs(pair, new, words, weights, counts, places):
     """Join the pair to the id ``new`` wherever it occurs; returns the pairs that came up, all of them with ``new``."""
     left, right = pair
     grown = set()
@@ -122,7 +129,7 @@ class BPE:
 
     def __init__(self, vocabulary):
         self.vocabulary = vocabulary
-        self._words = _Words(vocabulary)
+        self._words = MergeCache(vocabulary)
 
     def encode(self, text, special=(), workers=None):
         """The ids of a text: (N,) in the vocabulary's dtype.
@@ -134,7 +141,7 @@ class BPE:
 
     def encode_all(self, texts, special=(), workers=None):
         """The ids of each of an iterable of texts, in order, read a few megabytes ahead of whoever asks for them."""
-        for batch in in_processes(_encode_batch, (self, special), _batches(texts), workers):
+        for batch in in_processes(_encode_batch, (self, special), batches(texts), workers):
             yield from map(self._tensor, batch)
 
     def decode(self, tokens):
@@ -171,7 +178,7 @@ def _encode_batch(shared, texts):
     return [b"".join(bpe._encoded(text, special)) for text in texts]
 
 
-def _batches(texts):
+def batches(texts):
     """Lists of texts of about _SHARE characters together."""
     batch, size = [], 0
     for text in texts:
@@ -184,28 +191,46 @@ def _batches(texts):
         yield batch
 
 
-class _Words(dict):
-    """{piece: its ids as bytes}; what is missing is encoded when it is asked for."""
+class PieceCache(dict):
+    """{piece: its ids as bytes}; what is missing is found when it is asked for, by the ``found(word)`` of a subclass."""
 
     def __init__(self, vocabulary):
         super().__init__()
         self.vocabulary = vocabulary
         self._typecode = {1: "B", 2: "H", 4: "I"}[vocabulary.dtype.itemsize]
-        self._ranks = {pair: rank for pair, (rank, _) in vocabulary.ranks.items()}
-        self._byte_ids = vocabulary.byte_ids
-        self._made = [new for _, new in vocabulary.ranks.values()]
 
     def __missing__(self, piece):
-        word = list(map(self._byte_ids.__getitem__, piece.encode()))
-        if len(piece) > _LONGEST_CACHED:
-            return self.packed(self._join_long(word))
-        if len(self) >= _MOST_CACHED:
-            self.clear()
-        self[piece] = found = self.packed(self._join_short(word))
+        found = self.value(piece)
+        if len(piece) <= _LONGEST_CACHED:
+            if len(self) >= _MOST_CACHED:
+                self.clear()
+            self[piece] = found
         return found
+
+    def value(self, piece):
+        return self.packed(self.found(piece.encode()))
 
     def packed(self, ids):
         return array(self._typecode, ids).tobytes()
+
+
+class MergeCache(PieceCache):
+    """The cache of BPE, by the merges of the vocabulary or by other ``ranks``."""
+
+    def __init__(self, vocabulary, ranks=None):
+        super().__init__(vocabulary)
+        ranks = vocabulary.ranks if ranks is None else ranks
+        self._ranks = {pair: rank for pair, (rank, _) in ranks.items()}
+        self._byte_ids = vocabulary.byte_ids
+        self._made = [new for _, new in ranks.values()]
+
+    def found(self, word):
+        """The ids of the bytes of a piece."""
+        return self.joined(list(map(self._byte_ids.__getitem__, word)))
+
+    def joined(self, ids):
+        """Some ids, joined by the merges."""
+        return self._join_long(ids) if len(ids) > _LONGEST_CACHED else self._join_short(ids)
 
     def _join_short(self, word):
         """Join the leftmost pair of the lowest rank until there is none; the ranks of all pairs lie in a list."""

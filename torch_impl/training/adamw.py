@@ -29,8 +29,8 @@ def init_state(param):
 
 
 def decays(name, shape):
-    """Whether weight decay acts on a parameter: on matrices; norms and biases only set scales and offsets."""
-    return len(shape) >= 2
+    """Whether weight decay acts on a parameter: on matrices; norms and biases, stacked or not, only set scales and offsets."""
+    return len(shape) >= 2 and not name.endswith(".bias")
 
 
 @torch.no_grad()

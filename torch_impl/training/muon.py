@@ -54,13 +54,13 @@ def matrices(name, array, params):
     "query_key_value", both halves of "gate_up", else the array itself.
 
     ``params`` tells how many rows the queries have: the attention's output weight has as many columns.
-    Shapes: (o, i) -> list of (o', i), where the o' add up to o.
+    Shapes: (..., o, i) -> list of (..., o', i), where the o' add up to o.
     """
     if name.endswith("query_key_value.weight"):
         queries = params[name.removesuffix("query_key_value.weight") + "output.weight"].shape[1]
         shared = (array.shape[0] - queries) // 2
         return list(array.split((queries, shared, shared)))
-    return list(array.chunk(2)) if name.endswith("gate_up.weight") else [array]
+    return list(array.chunk(2, -2)) if name.endswith("gate_up.weight") else [array]
 
 
 @torch.no_grad()

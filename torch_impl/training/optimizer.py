@@ -2,6 +2,7 @@
 
 import re
 
+from numpy_ref.config import is_router
 from torch_impl.training import adamw, muon
 
 TORCH_EXTRA_ARGUMENTS = {"dtype", "orthogonal"}
@@ -30,4 +31,5 @@ def update(params, grads, states, lr, train_config, dtype=None, orthogonal=None)
 
 
 def _takes_muon(name, param, train_config):
-    return train_config.optimizer == "muon" and param.ndim == 2 and bool(re.fullmatch(r"blocks\..*\.weight", name))
+    inner = param.ndim >= 2 and bool(re.fullmatch(r"blocks\..*\.weight", name))
+    return train_config.optimizer == "muon" and inner and not is_router(name)

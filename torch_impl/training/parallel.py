@@ -20,13 +20,14 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from numpy_ref.config import parameter_shapes
+from numpy_ref.config import is_router, parameter_shapes
 from numpy_ref.errors import UserError
 from torch_impl.data.batches import evaluation_windows
 from torch_impl.model.block import block
 from torch_impl.model.transformer import Transformer, dropout_masks, transformer
 from torch_impl.training import clipping, muon
-from torch_impl.training.step import loss_denominator, loss_share
+from torch_impl.training.routing import routing_settings
+from torch_impl.training.step import loss_denominator, loss_share, routed_tokens
 
 TORCH_ONLY_FILE = "the reference trains in one process"
 
@@ -38,12 +39,14 @@ class Layer(Transformer):
         super().__init__(config, params)
         self.layer, self.dtype, self.recompute = layer, dtype, recompute
 
-    def forward(self, x, mask, keep, phases, documents):
-        weights = {name: param.to(self.dtype) for name, param in self.named_parameters()}
+    def forward(self, x, mask, keep, phases, documents, routing):
+        weights = {
+            name: param if is_router(name) else param.to(self.dtype) for name, param in self.named_parameters()
+        }
         run = block
         if self.recompute and self.training:
             run = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
-        return run(x, weights, self.config, mask, True, keep, self.layer, phases, documents)
+        return run(x, weights, self.config, mask, True, keep, self.layer, phases, documents, routing)
 
 
 class Learner(Transformer):
@@ -59,19 +62,23 @@ class Learner(Transformer):
         self.blocks = torch.nn.ModuleList(layers)
         self.settings = {True: train_config, False: dataclasses.replace(train_config, label_smoothing=0.0, z_loss=0.0)}
 
-    def forward(self, inputs, targets, documents, keep, denominator, shares=None):
-        """The share of these rows in the loss (): the sum over their targets / denominator; plain when not training."""
+    def forward(self, inputs, targets, documents, keep, denominator, shares=None, routed=None):
+        """The share of these rows in the loss (): the sum over their targets / denominator; plain when not training.
+        And the record of their routing, as ``loss_share`` has it."""
         weights = {name: param.to(self.dtype) for name, param in self.named_parameters() if name in self.outer}
         settings = self.settings[self.training]
         return loss_share(
-            inputs, targets, weights, self.config, settings, keep, documents, denominator, self._transformer, shares
+            inputs, targets, weights, self.config, settings, keep, documents, denominator, self._transformer, shares,
+            routed,
+        )  # fmt: skip
+
+    def _transformer(self, tokens, weights, config, keep, documents, recompute, logits, routing=None):
+        def run_block(x, _, config, mask, causal, keep, layer, phases, documents, routing):
+            return self.blocks[layer](x, mask, keep, phases, documents, routing)
+
+        return transformer(
+            tokens, weights, config, None, keep, documents, logits=logits, routing=routing, run_block=run_block
         )
-
-    def _transformer(self, tokens, weights, config, keep, documents, recompute, logits):
-        def run_block(x, _, config, mask, causal, keep, layer, phases, documents):
-            return self.blocks[layer](x, mask, keep, phases, documents)
-
-        return transformer(tokens, weights, config, None, keep, documents, logits=logits, run_block=run_block)
 
 
 class Parallel:
@@ -93,7 +100,9 @@ class Parallel:
             prefix = f"blocks.{number}."
             params = whole([name for name in self.shapes if name.startswith(prefix)])
             params = {name.removeprefix(prefix): value for name, value in params.items()}
-            layers.append(self._shard(Layer(model_config, params, number, dtype, train_config.recompute), dtype))
+            layer = Layer(model_config, params, number, dtype, train_config.recompute)
+            # Routers are never rounded: a block that has one is gathered as it is, and casts the rest by itself.
+            layers.append(self._shard(layer, None if number in model_config.moe_layers else dtype))
         outer = whole([name for name in self.shapes if not name.startswith("blocks.")])
         learner = self._shard(Learner(model_config, train_config, outer, layers, dtype), dtype)
         if sharded:
@@ -115,24 +124,34 @@ class Parallel:
             module.set_force_sum_reduction_for_comms(True)
         return module
 
-    def loss_and_grads(self, inputs, targets, step, documents=None, scale=1.0, weights=None):
+    def loss_and_grads(self, inputs, targets, step, documents=None, scale=1.0, weights=None, record=None):
         """``step.loss_and_grads`` of the whole batch; inputs and targets (B / world, T) are this process's rows.
 
         The loss () is that of the whole batch, on every process; the gradients are name -> that of its share.
-        The processes talk once for all micro-batches (``accumulate``): after the last.
+        ``record`` takes up the sums of all processes' routing. The processes talk once for all micro-batches
+        (``accumulate``): after the last.
         """
         c = self.train_config
         denominator = loss_denominator(targets, weights, self.processes.sum)
-        size, total = len(inputs) // c.accumulate, torch.zeros((), device=inputs.device)
+        size, total, sums = len(inputs) // c.accumulate, torch.zeros((), device=inputs.device), {}
+        tokens = self.processes.sum(torch.as_tensor(routed_tokens(inputs, documents), device=inputs.device))
         for first in range(0, len(inputs), size):
             rows, place = slice(first, first + size), self.processes.rank * len(inputs) + first
             keep = dropout_masks(self.config, size, inputs.shape[1], c.seed, step, place, inputs.device)
             own, shares = (None if tensor is None else tensor[rows] for tensor in (documents, weights))
+            routing = routing_settings(self.config, c, size, inputs.shape[1], step, place, inputs.device)
+            routed = routing and (routing, tokens)
             with self._talking(first + size == len(inputs)):
-                loss = self.module(inputs[rows], targets[rows], own, keep, denominator, shares)
+                loss, part = self.module(inputs[rows], targets[rows], own, keep, denominator, shares, routed)
                 (loss * scale if scale != 1 else loss).backward()
             total = total + loss.detach()
-        grads = {name: _own(param.grad) for name, param in self.parameters.items()}
+            sums = {name: sums.get(name, 0) + value for name, value in part.items()}
+        if record is not None:
+            record.update({name: self.processes.sum(value) for name, value in sums.items()})
+        grads = {
+            name: torch.zeros_like(self.params[name]) if param.grad is None else _own(param.grad)
+            for name, param in self.parameters.items()
+        }
         for param in self.parameters.values():
             param.grad = None
         if scale != 1:
@@ -241,7 +260,7 @@ class Parallel:
         self.module.eval()
         for number in range(self.processes.rank, -(-len(batches) // world) * world, world):
             inputs, targets = (x.to(self.device) for x in batches[min(number, len(batches) - 1)])
-            loss = self.module(inputs, targets, None, None, one).item()
+            loss = self.module(inputs, targets, None, None, one)[0].item()
             total += loss if number < len(batches) else 0.0
         self.module.train()
         if self.sharded:

@@ -8,6 +8,7 @@ import math
 
 import torch
 
+from numpy_ref.config import is_router
 from numpy_ref.errors import UserError
 from torch_impl.data.batches import IGNORED
 from torch_impl.device import choose_dtype
@@ -19,9 +20,10 @@ from torch_impl.training.ema import ema_
 from torch_impl.training.loss_scaling import update_scale
 from torch_impl.training.losses import cross_entropy, linear_cross_entropy
 from torch_impl.training.optimizer import update
+from torch_impl.training.routing import routing_loss, routing_record, routing_settings, update_biases
 from torch_impl.training.schedules import learning_rate
 
-TORCH_ONLY = {"compute_dtype", "loss_denominator", "loss_share"}
+TORCH_ONLY = {"compute_dtype", "loss_denominator", "loss_share", "routed_tokens"}
 TORCH_EXTRA_ARGUMENTS = {"forward", "parallel", "dtype"}
 
 
@@ -37,6 +39,7 @@ def loss_and_grads(
     scale=1.0,
     weights=None,
     frozen=None,
+    record=None,
 ):
     """The mean loss of a batch and its gradient.
 
@@ -50,14 +53,21 @@ def loss_and_grads(
     Gradient accumulation: ``accumulate`` equal parts of the rows, one after the other, each divided by the number of
     targets (or the weight) that counts in all of them, summed in the format of the parameters. UserError where the rows
     don't divide.
+
+    With experts the loss is the sum of cross-entropy and ``routing_loss``; the dict ``record`` gets the latter as "loss" ()
+    and the sums of ``routing_record``. Routers keep the format of the parameters.
     """
     if len(inputs) % train_config.accumulate:
         raise UserError(f"accumulate={train_config.accumulate} does not divide the {len(inputs)} rows of the batch")
     dtype = compute_dtype(params, model_config, train_config)
-    leaves = {name: param.detach().to(dtype).requires_grad_() for name, param in params.items()}
+    leaves = {
+        name: param.detach().to(param.dtype if is_router(name) else dtype).requires_grad_()
+        for name, param in params.items()
+    }
     computing = leaves
     if frozen:
-        frozen, lora = {name: value.to(dtype) for name, value in frozen[0].items()}, frozen[1]
+        frozen, lora = frozen
+        frozen = {name: value if is_router(name) else value.to(dtype) for name, value in frozen.items()}
     if train_config.float8:
         require_float8(inputs.device, params)
         computing = float8_params(leaves)
@@ -69,10 +79,17 @@ def loss_and_grads(
         own, shares = (None if tensor is None else tensor[rows] for tensor in (documents, weights))
         if frozen:  # a graph of its own for each backward pass
             computing = adapt(frozen, leaves, model_config, lora)
-        loss = loss_share(
-            inputs[rows], targets[rows], computing, model_config, train_config, keep, own, denominator, forward, shares
+        routing = routing_settings(model_config, train_config, size, inputs.shape[1], step, first, inputs.device)
+        routed = routing and (routing, routed_tokens(inputs, documents))
+        loss, sums_of_routing = loss_share(
+            inputs[rows], targets[rows], computing, model_config, train_config, keep, own, denominator, forward, shares,
+            routed,
+        )  # fmt: skip
+        if record is not None:
+            record.update({name: record.get(name, 0) + value for name, value in sums_of_routing.items()})
+        grads = torch.autograd.grad(
+            loss * scale if scale != 1 else loss, list(leaves.values()), allow_unused=True, materialize_grads=True
         )
-        grads = torch.autograd.grad(loss * scale if scale != 1 else loss, list(leaves.values()))
         grads = [grad.to(param.dtype) for grad, param in zip(grads, params.values())]
         if sums is None:
             total, sums = loss.detach(), grads
@@ -95,20 +112,35 @@ def loss_denominator(targets, weights=None, over=None):
     return total.where(total != 0, 1)
 
 
-def loss_share(inputs, targets, params, config, train_config, keep, documents, denominator, forward, weights=None):
-    """These rows' share of the loss (); where the logits are many, or not all wanted, they exist in chunks only."""
+def routed_tokens(inputs, documents):
+    """How many tokens go to experts: all but padding. A number, or a tensor () that nobody has to wait for."""
+    return inputs.numel() if documents is None else (documents >= 0).sum().clamp(min=1)
+
+
+def loss_share(
+    inputs, targets, params, config, train_config, keep, documents, denominator, forward, weights=None, routed=None
+):
+    """These rows' share of the loss (); where the logits are many, or not all wanted, they exist in chunks only. And what
+    goes to the record of their routing, {} for a dense model. ``routed``: (routing, ``routed_tokens`` of the whole step)."""
     chunk = train_config.loss_rows(targets.numel(), config.vocab_size)
     whole = chunk >= targets.numel() and weights is None
     settings = {"label_smoothing": train_config.label_smoothing, "z_loss": train_config.z_loss}
+    more = {"routing": routed[0]} if routed else {}
     y = forward(
-        inputs, params, config, keep=keep, documents=documents, recompute=train_config.recompute, logits=whole
+        inputs, params, config, keep=keep, documents=documents, recompute=train_config.recompute, logits=whole, **more
     )
+    asked, record = 0.0, {}
+    if routed:
+        y, routes = y
+        asked = routing_loss(routes, config, train_config, routed[1])
+        record = routing_record(routes, config) | {"loss": asked.detach()}
     if whole:
-        return cross_entropy(y, targets, denominator=denominator, **settings)
+        return cross_entropy(y, targets, denominator=denominator, **settings) + asked, record
     head = params["token_embedding.weight" if config.tie_embeddings else "output.weight"]
-    return linear_cross_entropy(
+    loss = linear_cross_entropy(
         y, head, targets, config.logit_softcap, denominator=denominator, chunk=chunk, weights=weights, **settings
     )
+    return loss + asked, record
 
 
 def train_step(
@@ -134,17 +166,26 @@ def train_step(
     are. To know that, the host waits for the backward pass once a step; the next batch is best fetched before.
     In float16 states["loss_scale"] keeps the dynamic loss scale, which a skipped step halves. With ``ema`` set,
     states["ema"] is the moving average of the weights, from those before the first step on.
+    Of a mixture of experts the loss is the cross-entropy alone; "routing" has the routers' terms and what they did, and
+    balancing biases move at the end.
     ``parallel``: the other processes (see ``parallel.Parallel``); the batch is then this one's part.
     """
     dtype = compute_dtype(params, model_config, train_config)
     scale = loss_scale(states, train_config, dtype)["scale"]
+    routed = {}
     if parallel:
-        loss, grads = parallel.loss_and_grads(inputs, targets, step, documents, scale, weights)
+        loss, grads = parallel.loss_and_grads(inputs, targets, step, documents, scale, weights, routed)
     else:
         loss, grads = loss_and_grads(
-            params, inputs, targets, model_config, train_config, step, documents, forward, scale, weights, frozen
+            params, inputs, targets, model_config, train_config, step, documents, forward, scale, weights, frozen, routed
         )
-    return apply_gradients(params, states, loss, grads, train_config, step, dtype, parallel)
+    metrics, params, states = apply_gradients(params, states, loss, grads, train_config, step, dtype, parallel)
+    if routed:
+        metrics |= {"loss": loss - routed["loss"], "routing": routed}
+        if model_config.router_bias and not frozen and not metrics["skipped"]:
+            share = parallel and parallel.share
+            update_biases(params, routed["load"], model_config, train_config.router_bias_rate, share)
+    return metrics, params, states
 
 
 def apply_gradients(params, states, loss, grads, train_config, step, dtype=None, parallel=None):

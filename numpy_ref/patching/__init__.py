@@ -1,0 +1,1 @@
+"""Models of bytes that have no tokenizer: patches, fixed, found by rules, or learnt."""

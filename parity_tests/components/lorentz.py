@@ -1,0 +1,178 @@
+"""Declarations of the Lorentz model."""
+
+import numpy as np
+
+import numpy_ref.hyperbolic.lorentz as numpy_lorentz
+import torch_impl.hyperbolic.lorentz as torch_lorentz
+from parity_tests import curved
+from parity_tests.components.tangent import DTYPES
+from parity_tests.harness.declaration import Bug, Component
+
+FEW = "one", "one", "close to the origin", "origin among them"
+
+
+def declaration(name, draw, differentiable, events, bugs, **more):
+    return Component(
+        name=f"lorentz.{name}",
+        numpy=getattr(numpy_lorentz, name),
+        torch=getattr(torch_lorentz, name),
+        draw=draw,
+        differentiable=differentiable,
+        dtypes=DTYPES,
+        events=events,
+        compiles=False,
+        weight=2,
+        bugs=bugs,
+        **more,
+    )
+
+
+def draw_space(source):
+    c = curved.curvature(source)
+    return source.case({"space": curved.vectors(source, curved.shape(source), c), "c": c})
+
+
+def draw_one(source):
+    c = curved.curvature(source)
+    return source.case({"x": curved.on_hyperboloid(curved.vectors(source, curved.shape(source), c), c), "c": c})
+
+
+def draw_off(source):
+    """Points that have left the hyperboloid."""
+    c, shape = curved.curvature(source), curved.shape(source)
+    return source.case({"x": source.rng.standard_normal((*shape[:-1], shape[-1] + 1)), "c": c})
+
+
+def draw_vector(source):
+    c = curved.curvature(source)
+    return source.case({"v": curved.vectors(source, curved.shape(source), c), "c": c})
+
+
+def draw_two(source):
+    shape = curved.shape(source)
+    x, y = (source.array(name, (*shape[:-1], shape[-1] + 1), ("one", "sixteen", "zero")) for name in "xy")
+    return source.case({"x": x, "y": y})
+
+
+def pair(source, regimes=curved.REGIMES, kinds=("anywhere", "anywhere", "near", "equal", "along the radius")):
+    c = curved.curvature(source)
+    v = curved.vectors(source, curved.shape(source), c, regimes)
+    w = curved.neighbours(source, v, c, kinds)
+    return curved.on_hyperboloid(v, c), curved.on_hyperboloid(w, c), c
+
+
+def draw_pair(source):
+    x, y, c = pair(source)
+    return source.case({"x": x, "y": y, "c": c})
+
+
+def draw_distance(source):
+    x, y, c = pair(source)
+    squared = source.flag()
+    source.event("squared", squared)
+    return source.case({"x": x, "y": y, "c": c}, squared=squared)
+
+
+def draw_step(source):
+    c = curved.curvature(source)
+    x = curved.on_hyperboloid(curved.vectors(source, curved.shape(source), c), c)
+    return source.case({"x": x, "v": curved.tangent_at(source, x, c), "c": c})
+
+
+def draw_transport(source):
+    x, y, c = pair(source)
+    return source.case({"x": x, "y": y, "v": curved.tangent_at(source, x, c), "c": c})
+
+
+def draw_gradient(source):
+    c = curved.curvature(source)
+    x = curved.on_hyperboloid(curved.vectors(source, curved.shape(source), c), c)
+    return source.case({"x": x, "grad": source.array("grad", x.shape, ("one", "small", "zero")), "c": c})
+
+
+PLACES = "other curvature", "nearly flat", "far", "close to the origin", "origin among them"
+PAIRS = (*PLACES, "near", "equal", "along the radius")
+
+LIFT = declaration("lift", draw_space, ("space", "c"), PLACES, (
+    Bug("radius 1 / c", "numpy", "1.0 / c + _dot", "1.0 / c**2 + _dot"),
+    Bug("time's gradient lost", "numpy", "dx[..., 1:] + share * space", "dx[..., 1:] + 0 * share"),
+    Bug("curvature's gradient of the wrong sign", "numpy", "-np.sum(share)", "np.sum(share)"),
+    Bug("time last", "torch", "(_time(space, c), space)", "(space, _time(space, c))"),
+    Bug("time at most c", "torch", "+ 1 / c", "+ c", "_time"),
+))  # fmt: skip
+PROJECT = declaration("project", draw_off, ("x", "c"), ("other curvature", "nearly flat"), (
+    Bug("time kept", "numpy", "return y, vjp", "return y * 0 + x, vjp"),
+    Bug("time has a gradient", "numpy", "_with_time(0.0, dspace)", "_with_time(dy[..., :1], dspace)"),
+    Bug("scaled instead", "torch", "lift(x[..., 1:], c)", "x * (1 / c / (x[..., :1].square() - x[..., 1:].square().sum(-1, keepdim=True)).abs()).sqrt()"),
+    Bug("curvature 1", "torch", "lift(x[..., 1:], c)", "lift(x[..., 1:], c * 0 + 1)"),
+))  # fmt: skip
+INNER = declaration("inner", draw_two, ("x", "y"), (), (
+    Bug("Euclid's", "numpy", "_flipped(x) * y", "x * y"),
+    Bug("Euclid's gradient", "numpy", "dz[..., None] * _flipped(y)", "dz[..., None] * y"),
+    Bug("plus and minus exchanged", "torch", "product[..., 1:].sum(-1) - product[..., 0]", "product[..., 0] - product[..., 1:].sum(-1)"),
+    Bug("last coordinate as time", "torch", "product[..., 1:].sum(-1) - product[..., 0]", "product[..., :-1].sum(-1) - product[..., -1]"),
+))  # fmt: skip
+EXP_MAP_ORIGIN = declaration("exp_map_origin", draw_vector, ("v", "c"), PLACES, (
+    Bug("stretch without curvature", "numpy", "sinhc(c * square)", "sinhc(square)"),
+    Bug("stretch is constant", "numpy", "dt = stretch_vjp(_dot(dspace, v))", "dt = 0 * stretch_vjp(_dot(dspace, v))"),
+    Bug("curvature's gradient of the lift alone", "numpy", "dc + np.sum(dt * square)", "dc"),
+    Bug("not stretched", "torch", "sinhc(c * _square(v)) * v", "v"),
+    Bug("sinh of the length itself", "torch", "c * _square(v)", "_square(v)"),
+    Bug("NaN at the origin", "torch", "sinhc(c * _square(v)) * v", "(c**0.5 * v.norm(dim=-1, keepdim=True)).sinh() * v / (c**0.5 * v.norm(dim=-1, keepdim=True))"),
+))  # fmt: skip
+LOG_MAP_ORIGIN = declaration("log_map_origin", draw_one, ("x", "c"), PLACES, (
+    Bug("stretch without curvature", "numpy", "asinhc(c * square)", "asinhc(square)"),
+    Bug("half the stretch's gradient", "numpy", "2.0 * c * dt", "c * dt"),
+    Bug("acosh of the time", "torch", "asinhc(c * _square(space))", "(c**0.5 * x[..., :1]).clamp(min=1 + 1e-8).acosh() / (c * _square(space)).sqrt()"),
+    Bug("not divided by the radius", "torch", "asinhc(c * _square(space)) * space", "(c * _square(space)).sqrt().asinh() * space"),
+    Bug("time left in", "torch", "space = x[..., 1:]", "space = x[..., :-1]"),
+))  # fmt: skip
+DISTANCE = declaration("distance", draw_distance, ("x", "y", "c"), (*PAIRS, "squared"), (
+    Bug("gradient of one logarithm's curvature lost", "numpy", "dc + dc_x + dc_y", "dc + dc_x"),
+    Bug("gradients exchanged", "numpy", "return dx, dy,", "return dy, dx,"),
+    Bug("acosh of the inner product", "torch", "tangent.distance(log_map_origin(x, c), log_map_origin(y, c), c, squared)", "((-c * inner(x, y)).clamp(min=1 + 1e-8).acosh() / c**0.5) ** (1 + squared)"),
+    Bug("never squared", "torch", "c, squared)", "c)"),
+), elementwise=("value",))  # fmt: skip
+EXP_MAP = declaration("exp_map", draw_step, ("x", "v", "c"), (*PLACES, "no step"), (
+    Bug("Euclidean length", "numpy", "_tangent_square(xs, vs, time2, c)", "_dot(vs, vs) + 0 * time2"),
+    Bug("retraction", "numpy", "xs + rise * xs + stretch * vs", "xs + 0 * rise * xs + 0 * stretch * vs + vs"),
+    Bug("rise is constant", "numpy", " + 0.5 * stretch * _dot(ds, xs)", ""),
+    Bug("length does not depend on the point", "numpy", "+ rise * ds - k * across", "+ rise * ds"),
+    Bug("length in the difference of two large numbers", "torch", "squared_length(x, v, c)", "(way.square().sum(-1, keepdim=True) - ((space * way).sum(-1, keepdim=True) / _time(space, c)).square())", needs=("far",)),
+    Bug("curvature forgotten in the radius", "torch", "t = c * square", "t = square"),
+    Bug("cosh of half the radius", "torch", "t / 2 * sinhc", "t / 4 * sinhc"),
+))  # fmt: skip
+LOG_MAP = declaration("log_map", draw_pair, ("x", "y", "c"), PAIRS, (
+    Bug("chord for the arc", "numpy", "vs = ratio / root * way", "vs = way + 0 * ratio"),
+    Bug("not tangent", "numpy", "way = ys - xs - 2.0 * h * xs", "way = ys - xs"),
+    Bug("direction's dependence on h lost", "numpy", " - 2.0 * _dot(dway, xs)", ""),
+    Bug("factor's derivative without its root", "numpy", "- df * ratio / (2.0 * root * (1.0 + h))", "- 0 * df"),
+    Bug("0 / 0 for equal points", "torch", "asinhc(h)", "h.sqrt().asinh() / h.sqrt()"),
+    Bug("from y to x", "torch", "y[..., 1:] - space - 2 * h * space", "space - y[..., 1:] - 2 * h * space"),
+))  # fmt: skip
+PARALLEL_TRANSPORT = declaration("parallel_transport", draw_transport, ("x", "y", "v", "c"), (*PAIRS, "no step"), (
+    Bug("projected to the tangent space instead", "numpy", "moved = vs + k * s", "moved = vs + c * i * ys + 0 * k"),
+    Bug("denominator without the distance", "numpy", "k = c * i / (2.0 * (1.0 + h))", "k = c * i / 2.0"),
+    Bug("the points' sum is constant", "numpy", "ds - de + dxs + dxs_time", "dxs + dxs_time - de"),
+    Bug("denominator is constant", "numpy", "h_vjp(-dk * k / (1.0 + h))", "h_vjp(0 * dk)"),
+    Bug("back instead of forth", "torch", "(end - start) * (way", "(start - end) * (way"),
+    Bug("time of the wrong point", "torch", "* both, end, c)", "* both, start, c)"),
+    Bug("curvature forgotten", "torch", "way + c * product", "way + product"),
+))  # fmt: skip
+RIEMANNIAN_GRADIENT = declaration("riemannian_gradient", draw_gradient, (), PLACES, (
+    Bug("the metric's sign forgotten", "numpy", "rise = x[..., :1] * grad[..., :1] + ", "rise = -x[..., :1] * grad[..., :1] + "),
+    Bug("not projected", "numpy", "grad[..., 1:] + c * rise * x[..., 1:]", "grad[..., 1:]"),
+    Bug("curvature forgotten", "torch", "+ c * (x * grad)", "+ (x * grad)"),
+    Bug("projected the wrong way", "torch", "grad[..., 1:] + c", "grad[..., 1:] - c"),
+))  # fmt: skip
+SQUARED_LENGTH = declaration("squared_length", draw_step, (), (*PLACES, "no step"), (
+    Bug("Euclid's", "numpy", "_tangent_square(xs, v[..., 1:], 1.0 / c + _dot(xs, xs), c)", "_dot(v, v)"),
+    Bug("space alone", "torch", "/ _time(space, c).square()", "* c"),
+    Bug("curvature forgotten", "torch", "way.square() / c", "way.square()"),
+    Bug("radial part twice", "torch", "n * way -", "n * way +"),
+))  # fmt: skip
+
+COMPONENTS = (
+    LIFT, PROJECT, INNER, EXP_MAP_ORIGIN, LOG_MAP_ORIGIN, DISTANCE, EXP_MAP, LOG_MAP, PARALLEL_TRANSPORT,
+    SQUARED_LENGTH, RIEMANNIAN_GRADIENT,
+)  # fmt: skip

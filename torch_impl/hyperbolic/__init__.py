@@ -1,0 +1,1 @@
+"""Hyperbolic space of curvature -c, in PyTorch."""

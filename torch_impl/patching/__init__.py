@@ -1,0 +1,1 @@
+"""Byte models without a tokenizer."""
