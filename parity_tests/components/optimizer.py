@@ -215,7 +215,7 @@ INIT_STATES = Component(
             "",
             function="_takes_muon",
         ),
-        Bug("Muon for more than matrices", "torch", "param.ndim == 2", "param.ndim >= 2", function="_takes_muon"),
+        Bug("Muon for more than matrices", "torch", "param.ndim >= 2", "param.ndim >= 1", function="_takes_muon"),
         Bug("Muon for the embeddings", "torch", r"blocks\..*\.weight", r".*\.weight", function="_takes_muon"),
         Bug(
             "Muon for nothing",
