@@ -55,7 +55,10 @@ def main(argv=None):
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds")
     options = parser.parse_args(argv)
     base = base_model(options.work / "base")
-    found = {"environment": environment.describe("cpu"), "base": {"parameters": parameter_count(base.model_config), "steps": base.step}}
+    found = {
+        "environment": environment.describe("cpu"),
+        "base": {"parameters": parameter_count(base.model_config), "steps": base.step},
+    }
     kinds = {"masking": MASKING, "curricula": CURRICULA}
     jobs = [(kind, name, seed) for kind, names in kinds.items() for seed in SEEDS[: options.seeds] for name in names]
     jobs = [job for job in jobs if options.only in (None, job[0])]
@@ -73,8 +76,11 @@ def base_model(folder):
 
     if not (folder / "checkpoint.npz").exists():
         model, settings = preset("llama-1m")
+        model = dataclasses.replace(
+            model, layers=2, width=64, heads=4, feed_forward=192, context=64, embedding_scale=math.sqrt(64)
+        )
         settings = dataclasses.replace(
-            settings, steps=BASE_STEPS, batch=16, warmup=20, lr=4e-3, optimizer="adamw", device="cpu", eval_every=0, save_every=0
+            settings, steps=BASE_STEPS, lr=4e-3, warmup=20, optimizer="adamw", device="cpu", eval_every=0, save_every=0
         )
         print("the base model", file=sys.stderr, flush=True)
         train(model, settings, prepare("pydoc", folder / "data", encode, "uint8"), folder, report=Progress(BASE_STEPS))
@@ -83,18 +89,24 @@ def base_model(folder):
 
 def settings_of(kind, name, seed):
     """(TrainConfig, SFTConfig) of a run."""
-    shared = TrainConfig(**dataclasses.asdict(TRAINING) | {"seed": seed, "device": "cpu", "dtype": "float32", "save_every": 0, "batch": 64})
+    shared = TrainConfig(
+        **dataclasses.asdict(TRAINING)
+        | {"seed": seed, "device": "cpu", "dtype": "float32", "save_every": 0, "batch": 64}
+    )
     if kind == "masking":
-        train_config = dataclasses.replace(shared, steps=400, lr=2e-3, eval_every=100, sample_every=50)
+        train_config = dataclasses.replace(shared, steps=600, lr=3e-3, eval_every=100, sample_every=50)
         return train_config, SFTConfig(prompt_weight=MASKING[name])
-    train_config = dataclasses.replace(shared, steps=300, lr=2e-3, eval_every=100, sample_every=50)
+    train_config = dataclasses.replace(shared, steps=400, lr=3e-3, eval_every=100, sample_every=50)
     return train_config, SFTConfig(curriculum=name, measure_every=50)
 
 
 def sorting(side, digits, count, seed):
     """Examples of sorting so many digits, which know how hard they are."""
     found = examples(find(f"sort-{digits}"), side, count, seed)
-    return [dataclasses.replace(instructions.of(one.prompt, one.answer, f"sort-{digits}"), difficulty=float(digits)) for one in found]
+    return [
+        dataclasses.replace(instructions.of(one.prompt, one.answer, f"sort-{digits}"), difficulty=float(digits))
+        for one in found
+    ]
 
 
 def data_of(kind, seed):
@@ -138,12 +150,24 @@ def run(work, base, kind, name, seed):
     folder.mkdir(parents=True, exist_ok=True)
     judging = conversations.tokenized([[one for _, one in golden]], *arguments)
     trained = fine_tune(
-        model, train_config, sft_config, data, judging, base.params, folder, report=Progress(train_config.steps), sample=measure
+        model,
+        train_config,
+        sft_config,
+        data,
+        judging,
+        base.params,
+        folder,
+        report=Progress(train_config.steps),
+        sample=measure,
     )
     found = {"curve": curve, "end": curve[-1], "examples": len(data), "seconds": round(perf_counter() - start, 1)}
     found |= {"steps": train_config.steps, "batch": train_config.batch, "lr": train_config.lr, "tokens": trained.tokens}
     replace(path, lambda file: file.write(json.dumps(found).encode()))
-    print(f"    exact match {curve[0]['all']:.1%} -> {curve[-1]['all']:.1%} in {found['seconds']:.0f} s", file=sys.stderr, flush=True)
+    print(
+        f"    exact match {curve[0]['all']:.1%} -> {curve[-1]['all']:.1%} in {found['seconds']:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
     return found
 
 
@@ -176,8 +200,8 @@ TEXTS = {
 def words(found):
     base, torch_version = found["base"], torch.__version__.partition("+")[0]
     return (
-        f"The base has {base['parameters']:,} parameters and {base['steps']} steps on CPython's help texts behind it (bytes, preset "
-        f"llama-1m). Float32, PyTorch {torch_version}, {found['environment'].get('cpu', 'CPU')}. Three seeds a row: each draws its own "
+        f"The base has {base['parameters']:,} parameters and {base['steps']} steps on CPython's help texts behind it (bytes; 2 layers "
+        f"of width 64, the architecture of Llama). Float32, PyTorch {torch_version}, {found['environment'].get('cpu', 'CPU')}. Three seeds a row: each draws its own "
         "examples, order and new rows of the vocabulary. Written by `python -m bench.finetuning`."
     )
 
@@ -190,7 +214,11 @@ def table(kind):
     lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
     for name, runs in kind.items():
         ends = [run["end"] for run in runs]
-        line = [name, f"{max(run['curve'][0]['all'] for run in runs):.1%}", ", ".join(f"{end['all']:.1%}" for end in ends)]
+        line = [
+            name,
+            f"{max(run['curve'][0]['all'] for run in runs):.1%}",
+            ", ".join(f"{end['all']:.1%}" for end in ends),
+        ]
         line.append(f"**{statistics.mean(end['all'] for end in ends):.1%}**")
         line += [f"{statistics.mean(end[figure] for end in ends):.0%}" for figure in figures] if several else []
         lines.append([*line, f"{statistics.mean(end['nats'] for end in ends):.3f}", runs[0]["steps"]])
@@ -211,7 +239,14 @@ def picture(path, kind, title):
             for curve in curves:
                 axes.plot(steps, curve, color=colour, linewidth=0.7, alpha=0.4)
             mean = [statistics.mean(values) for values in zip(*curves)]
-            axes.plot(steps, mean, color=colour, linewidth=2, dashes=dash if dash[0] else (), label=f"{name}: {mean[-1]:.1f} %")
+            axes.plot(
+                steps,
+                mean,
+                color=colour,
+                linewidth=2,
+                dashes=dash if dash[0] else (),
+                label=f"{name}: {mean[-1]:.1f} %",
+            )
         axes.set(title=f"{title}: held-out exact match", ylabel="per cent", xlabel="optimiser step", ylim=(-2, 102))
         axes.legend(loc="lower right")
 

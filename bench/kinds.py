@@ -8,7 +8,8 @@ A job may say how many ``rounds`` it takes and how many seconds an answer may ta
 import importlib
 
 MODULES = (  # in the order of the report
-    "speedrun", "inference", "windows", "quality", "speculation", "kernels", "tokenizing", "memory", "tuning", "io", "reliability",
+    "speedrun", "inference", "windows", "quality", "speculation", "kernels", "tokenizing", "memory", "tuning", "preferences", "io",
+    "reliability",
 )  # fmt: skip
 KINDS = {
     "inference": "inference",
@@ -19,6 +20,7 @@ KINDS = {
     "tokenizing": "tokenizing",
     "memory": "memory",
     "tuning": "tuning",
+    "reward": "preferences",
     "io": "io",
     "speedrun": "speedrun",
     "reliability": "reliability",

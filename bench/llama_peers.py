@@ -9,6 +9,15 @@ from bench import candidates, inference, sides
 from bench.peers import Peer
 from bench.plain import PlainLlama
 
+PARTS = {  # of a block, as Hugging Face names them
+    "attention_norm": ("input_layernorm",),
+    "feed_forward_norm": ("post_attention_layernorm",),
+    "attention.query_key_value": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "attention.output": ("self_attn.o_proj",),
+    "feed_forward.gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+    "feed_forward.down": ("mlp.down_proj",),
+}
+
 
 def hugging_face(job):
     """(LlamaForCausalLM, our config, our names and layouts to theirs, version)."""
@@ -34,16 +43,8 @@ def hugging_face(job):
             pad_token_id=None,
         )
     )
-    parts = {
-        "attention_norm": ("input_layernorm",),
-        "feed_forward_norm": ("post_attention_layernorm",),
-        "attention.query_key_value": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        "attention.output": ("self_attn.o_proj",),
-        "feed_forward.gate_up": ("mlp.gate_proj", "mlp.up_proj"),
-        "feed_forward.down": ("mlp.down_proj",),
-    }
     outer = {"token_embedding": "model.embed_tokens", "final_norm": "model.norm", "output": "lm_head"}
-    theirs = _renaming(config, "model.layers", parts, outer)
+    theirs = renaming(config, "model.layers", PARTS, outer)
     return model, config, theirs, "transformers " + version("transformers")
 
 
@@ -84,7 +85,7 @@ def litgpt(job):
         "feed_forward.down": ("mlp.proj",),
     }
     outer = {"token_embedding": "transformer.wte", "final_norm": "transformer.ln_f", "output": "lm_head"}
-    return model, config, _renaming(config, "transformer.h", parts, outer), "litgpt " + version("litgpt")
+    return model, config, renaming(config, "transformer.h", parts, outer), "litgpt " + version("litgpt")
 
 
 def plain(job):
@@ -96,7 +97,7 @@ def plain(job):
 BUILDERS = {"hf": hugging_face, "litgpt": litgpt, "plain": plain}
 
 
-def _renaming(config, layers, parts, outer):
+def renaming(config, layers, parts, outer):
     """A function from our names to theirs; stacked matrices are cut where they keep the parts apart."""
     queries, keys = (heads * config.head_features for heads in (config.heads, config.key_value_heads))
     cuts = {3: [queries, queries + keys], 2: [config.feed_forward], 1: []}

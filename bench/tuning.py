@@ -33,14 +33,28 @@ def groups(options):
     device, found = options.device, []
     shape = {"preset": "llama-1m", "vocabulary": 8192, "context": 256, "batch": 16, "steps": 12, "median": 40}
     kinds = [("torch", dtype, how) for dtype in ("bfloat16", "float32") for how in ("packed", "padded")]
-    kinds += [("trl", "bfloat16", "padded"), ("trl", "float32", "padded"), ("trl", "float32", "padding-free")] if options.peers else []
+    kinds += (
+        [("trl", "bfloat16", "padded"), ("trl", "float32", "padded"), ("trl", "float32", "padding-free")]
+        if options.peers
+        else []
+    )
     kinds.append(("numpy", "float32", "packed"))
-    found.append([job("tuning", "fine-tuning", who, dtype, "cpu" if who == "numpy" else device, ["step"], **shape, how=how) for who, dtype, how in kinds])
+    found.append(
+        [
+            job("tuning", "fine-tuning", who, dtype, "cpu" if who == "numpy" else device, ["step"], **shape, how=how)
+            for who, dtype, how in kinds
+        ]
+    )
     for vocabulary in VOCABULARIES:
         shape = {"vocabulary": vocabulary, "tokens": TOKENS, "width": WIDTH}
         kinds = [("torch", "float32", how) for how in ("all logits", "answers, in chunks")]
         kinds += [("trl", "float32", "in tiles")] if options.peers else []
-        found.append([job("tuning", "weighted loss", who, dtype, device, ["both"], **shape, how=how) for who, dtype, how in kinds])
+        found.append(
+            [
+                job("tuning", "weighted loss", who, dtype, device, ["both"], **shape, how=how)
+                for who, dtype, how in kinds
+            ]
+        )
     return found
 
 
@@ -61,7 +75,11 @@ def _run(job):
     parity = gate.compare({"loss": np.array(loss)}, reference, job["dtype"], candidates.SLACK)
     tokens = float(data.lengths[WARM * job["shape"]["batch"] :].sum()) / len(seconds)
     mean = sum(seconds) / len(seconds)
-    mode = {"tokens": tokens, "seconds": {"median": mean, "fastest": min(seconds), "repeats": len(seconds)}, "memory": clock.high_water()}
+    mode = {
+        "tokens": tokens,
+        "seconds": {"median": mean, "fastest": min(seconds), "repeats": len(seconds)},
+        "memory": clock.high_water(),
+    }
     return {"modes": {"step": mode}, "parity": parity, "notes": notes | {"parameters": parameter_count(config)}}
 
 
@@ -96,7 +114,9 @@ def _reference(data, config, job):
 
     first, end = job["shape"]["batch"], data.borders[job["shape"]["batch"]]
     params = {name: value.astype(np.float64) for name, value in candidates.initial_params(config).items()}
-    losses, share = conversation_losses(params, config, data.ids[:end], data.weights[:end], data.borders[: first + 1], 4)
+    losses, share = conversation_losses(
+        params, config, data.ids[:end], data.weights[:end], data.borders[: first + 1], 4
+    )
     return {"loss": np.array(losses.sum() / share.sum())}
 
 
@@ -155,7 +175,9 @@ def _trl(job, data, config):
 
     model = _llama(config)
     ids = [data.ids[a:b].tolist() for a, b in zip(data.borders, data.borders[1:])]
-    labels = [np.where(data.weights[a:b] > 0, data.ids[a:b], -100).tolist() for a, b in zip(data.borders, data.borders[1:])]
+    labels = [
+        np.where(data.weights[a:b] > 0, data.ids[a:b], -100).tolist() for a, b in zip(data.borders, data.borders[1:])
+    ]
     ends, losses = [], []
 
     class Clock(TrainerCallback):
@@ -200,7 +222,9 @@ def _llama(config):
         model, _, theirs, _ = llama_peers.hugging_face({})
     finally:
         inference.model_config = before
-    arrays = {name: torch.from_numpy(np.array(value)) for name, value in theirs(candidates.initial_params(config)).items()}
+    arrays = {
+        name: torch.from_numpy(np.array(value)) for name, value in theirs(candidates.initial_params(config)).items()
+    }
     missing = model.load_state_dict(arrays, strict=False)
     assert not missing.unexpected_keys and not [name for name in missing.missing_keys if "rotary" not in name], missing
     return model.float()
@@ -213,7 +237,9 @@ def _tokenizer(vocabulary):
     from transformers import PreTrainedTokenizerFast
 
     words = {f"t{number}": number for number in range(vocabulary)}
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, "t0")), pad_token="t0", eos_token="t1", unk_token="t0")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(words, "t0")), pad_token="t0", eos_token="t1", unk_token="t0"
+    )
 
 
 # -- the loss -----------------------------------------------------------------------------------------------------
@@ -225,12 +251,22 @@ def _loss(job):
 
     def results():
         loss, dx, dweight = run()
-        return {"loss": np.array(float(loss)), "dx": dx.double().cpu().numpy(), "dweight": dweight[:SHOWN].double().cpu().numpy()}
+        return {
+            "loss": np.array(float(loss)),
+            "dx": dx.double().cpu().numpy(),
+            "dweight": dweight[:SHOWN].double().cpu().numpy(),
+        }
 
     label = f"weighted loss {shape['vocabulary']} {shape['tokens']} {shape['width']}"
-    parity = gate.compare(results(), gate.cached(job.get("cache"), label, lambda: _loss_reference(job)), job["dtype"], slack=4)
+    parity = gate.compare(
+        results(), gate.cached(job.get("cache"), label, lambda: _loss_reference(job)), job["dtype"], slack=4
+    )
     seconds = clock.timed(run, job.get("device", "cpu"), job.get("budget", 1.0), 3)
-    mode = {"memory": clock.peak_memory(run, job.get("device", "cpu")), "seconds": clock.summary(seconds), "tokens": shape["tokens"]}
+    mode = {
+        "memory": clock.peak_memory(run, job.get("device", "cpu")),
+        "seconds": clock.summary(seconds),
+        "tokens": shape["tokens"],
+    }
     return {"modes": {"both": mode}, "parity": parity}
 
 
@@ -248,7 +284,9 @@ def _loss_reference(job):
     from numpy_ref.training.losses import linear_cross_entropy
 
     x, weight, targets, answers = _loss_inputs(job["shape"])
-    loss, vjp = linear_cross_entropy(x.astype(np.float64), weight.astype(np.float64), targets, chunk=128, weights=answers.astype(np.float64))
+    loss, vjp = linear_cross_entropy(
+        x.astype(np.float64), weight.astype(np.float64), targets, chunk=128, weights=answers.astype(np.float64)
+    )
     dx, dweight = vjp(1.0)
     return {"loss": np.array(loss), "dx": dx, "dweight": dweight[:SHOWN]}
 
@@ -258,7 +296,9 @@ def _loss_of(job):
     import torch
     import torch.nn.functional as F
 
-    x, weight, targets, answers = (torch.from_numpy(array).to(job.get("device", "cpu")) for array in _loss_inputs(job["shape"]))
+    x, weight, targets, answers = (
+        torch.from_numpy(array).to(job.get("device", "cpu")) for array in _loss_inputs(job["shape"])
+    )
     x, weight = (array.to(getattr(torch, job["dtype"])).requires_grad_() for array in (x, weight))
     labels = targets.where(answers, -100)
 
@@ -291,7 +331,13 @@ def sections(found, drawn):
     runs, losses = ([row for row in found if row["name"] == name] for name in ("fine-tuning", "weighted loss"))
     if runs:
         lines = [
-            (NAMES[row["implementation"]], row["dtype"], row["shape"]["how"], f"{row['tokens_per_second']:,.0f}", milliseconds(row))
+            (
+                NAMES[row["implementation"]],
+                row["dtype"],
+                row["shape"]["how"],
+                f"{row['tokens_per_second']:,.0f}",
+                milliseconds(row),
+            )
             for row in sorted(runs, key=lambda row: -row["tokens_per_second"])
         ]
         text = f"## Fine-tuning\n\n{' '.join(__doc__.split(chr(10) * 2, 1)[1].split())}\n\n"
@@ -300,18 +346,27 @@ def sections(found, drawn):
     if losses:
         lines = []
         for row in losses:
-            first = next(one for one in losses if one["shape"]["vocabulary"] == row["shape"]["vocabulary"] and one["shape"]["how"] == "all logits")
+            first = next(
+                one
+                for one in losses
+                if one["shape"]["vocabulary"] == row["shape"]["vocabulary"] and one["shape"]["how"] == "all logits"
+            )
             lines.append((f"{row['shape']['vocabulary']:,}", NAMES[row["implementation"]], row["shape"]["how"], size(row["memory"]),
                           milliseconds(row), f"{rows.ratio(first, row)[1]:.2f}"))  # fmt: skip
         words = f"Loss and gradients of {TOKENS} tokens of width {WIDTH}, of which half count; peak memory above what was in use before."
-        yield f"### Memory of its loss\n\n{words}\n\n" + table(("vocabulary", "who", "how", "memory", "ms", "times as fast as all logits"), lines)
+        yield f"### Memory of its loss\n\n{words}\n\n" + table(
+            ("vocabulary", "who", "how", "memory", "ms", "times as fast as all logits"), lines
+        )
 
 
 def _compared(runs):
     """How much faster ours is than the best of TRL, in each format and at best."""
     theirs = [row for row in runs if row["implementation"] == "trl"]
     for dtype in (None, "float32", "bfloat16"):
-        both = [[row for row in group if dtype in (None, row["dtype"])] for group in ([r for r in runs if r["implementation"] == "torch"], theirs)]
+        both = [
+            [row for row in group if dtype in (None, row["dtype"])]
+            for group in ([r for r in runs if r["implementation"] == "torch"], theirs)
+        ]
         if all(both):
             ours, peer = (max(group, key=lambda row: row["tokens_per_second"]) for group in both)
             yield compared("Fine-tuning" + (f" in {dtype}" if dtype else ", the best of each"), ours, peer)

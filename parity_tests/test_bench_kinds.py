@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from bench import inference, kernels, kinds, plan, quality, report, rows, speculation, windows, worker
+from bench import inference, kernels, kinds, plan, preferences, quality, report, rows, speculation, windows, worker
 from bench.machine import measure as limits
 from numpy_ref.config import parameter_count
 from numpy_ref.presets import preset
@@ -125,7 +125,7 @@ def test_sections(tmp_path):
                         "memory": 1 << 20,
                         "tokens": 64 * int((mode.split() + ["1"])[1]) if mode.startswith("decode") else 512,
                         "flops": 1e9, "bytes": 1 << 30,
-                        "figures": {"step_bytes": 1 << 20, "proposed": 10, "accepted": 5, "steps": 7},
+                        "figures": {"step_bytes": 1 << 20, "proposed": 10, "accepted": 5, "steps": 7, "pairs": 32},
                     }
                     for number, mode in enumerate(job["modes"])
                 }  # fmt: skip
@@ -139,7 +139,7 @@ def test_sections(tmp_path):
     for words in (
         "## Inference: llama-10m", "batch 32: 64 tokens", "## Sliding windows", "16,384", "## Quality of quantised",
         "groups of 128", "## Speculative decoding", "50%", "## Fused attention", "Best against the best peer",
-        "![windows](windows.png)", "![inference](inference.png)",
+        "![windows](windows.png)", "![inference](inference.png)", "## Reward models: llama-1m", "as fast as TRL's best",
     ):  # fmt: skip
         assert words in text, words
 
@@ -159,3 +159,16 @@ def test_options_are_the_command_lines():
     given = vars(arguments(["--quick"]))
     assert {field.name for field in dataclasses.fields(plan.Options)} <= set(given)
     assert preset("llama-7b")[0].layers == 32
+
+
+def test_reward_models(tmp_path):
+    """A step on two pairs passes the gate in both wings; batches are the same for everybody, and of many lengths."""
+    jobs = preferences.groups(plan.Options())[0]
+    for job in (job for job in jobs if job["dtype"] == "float32"):
+        small = job | QUICK | {"cache": str(tmp_path), "shape": job["shape"] | {"pairs": 2, "context": 128}}
+        [row] = made(small, worker.answer(small))
+        assert row["figures"]["pairs"] == 2 and row["tokens"] > 0 and row["mode"] == "step"
+    peers = {job["implementation"] for job in preferences.groups(plan.Options(peers=True))[0]}
+    assert peers == {"numpy", "torch", "trl"}
+    texts = [text for batch in preferences.pairs(jobs[0]) for one in batch for text in one.texts]
+    assert all(24 <= len(text) <= 128 for text in texts) and len({len(text) for text in texts}) > 40

@@ -22,6 +22,9 @@ SHORT = {
     "chat": "--tokens 8",
     "sft": "--examples 8 --held-out-examples 4 --steps 2 --batch 4 --judge 2",
     "answers": "--limit 2 --samples 2 --tokens 4",
+    "reward": "--pairs 8 --held-out-pairs 4 --steps 2 --batch 4",
+    "dpo": "--pairs 8 --held-out-pairs 4 --steps 2 --batch 4",
+    "judge": "--pairs 8 --prompts 2 --samples 2",
 }
 
 
@@ -48,7 +51,10 @@ def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
             arguments += SHORT.get(command, "").split()
         assert SIDES[wing]([command, *arguments]) == 0, capsys.readouterr().err
         seen.add(command)
-    assert seen == {"train", "generate", "eval", "inspect", "chat", "quantize", "attention", "tokenizer", "plot", "sft", "answers", "adapt"}
+    assert seen == {
+        "train", "generate", "eval", "inspect", "chat", "quantize", "attention", "tokenizer", "plot", "sft", "answers", "adapt",
+        "reward", "judge", "dpo",
+    }  # fmt: skip
 
 
 def test_the_make_targets_exist():

@@ -52,11 +52,11 @@ def judge(wing, options):
     if hasattr(options, "policy"):
         if _is_file(options.data):
             raise UserError("--policy answers the prompts of a task, whose right answers are known; give --data sort-6 or the like")
-        policy, speaker = judging.opened_policy(wing, options.policy, options)
+        policy = judging.opened_policy(wing, options.policy, options)
         task = builtin.find(options.data)
         prompts, samples = getattr(options, "prompts", 100), getattr(options, "samples", 64)
         seed = getattr(options, "seed", 0)
-        curves = judging.best_of(speaker, policy, wing, runs, task, prompts, samples, rule, k, seed)
+        curves = judging.best_of(wing, policy, runs, task, prompts, samples, rule, k, seed)
     judging.show(report, curves, hasattr(options, "json"))
     if hasattr(options, "out"):
         judging.write(options.out, report, curves)

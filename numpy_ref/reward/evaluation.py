@@ -4,7 +4,7 @@ import numpy as np
 
 from numpy_ref.reward.dataset import flat
 from numpy_ref.reward.model import reward_model
-from numpy_ref.reward.rows import padded
+from numpy_ref.reward.rows import packed
 from numpy_ref.reward.step import comparison_metrics, comparison_scores, preference_loss
 
 
@@ -17,7 +17,7 @@ def judge(params, texts, config, batch_size=64):
     rewards = np.zeros(len(texts), np.float64)
     for first in range(0, len(texts), batch_size):
         chosen = order[first : first + batch_size]
-        tokens, documents, ends = padded([texts[i] for i in chosen])
+        tokens, documents, ends = packed([texts[i] for i in chosen], config.context, config.width)
         found, _ = reward_model(tokens, ends, params, config, documents)
         rewards = rewards.astype(found.dtype)
         rewards[chosen] = found

@@ -15,7 +15,7 @@ from numpy_ref.reward.preferences import worth
 from numpy_ref.rl.parts import policy_of
 from numpy_ref.sft.report import answered
 from numpy_ref.tasks.task import closeness, examples, score
-from numpy_ref.tokenizer_commands import speaking
+from numpy_ref.tokenizer_commands import check_same
 
 DEFINITION = "words, tables and pictures: the wings measure"
 
@@ -31,17 +31,21 @@ def opened_reward_model(wing, path, options):
         raise UserError(f"{path} is a model of text, not a reward model; give the run folder of `reward`")
     if chat_format.read(path) is None:
         raise UserError(f"{path} lacks its chat.json; give the run folder that `reward` wrote")
+    check_same(wing, path)
     return run
 
 
 def opened_policy(wing, path, options):
-    """(Run, wing that speaks its tokens) of a model that answers. Raises UserError for one that can't."""
+    """The Run of a model that answers, in the tokens of the reward models. Raises UserError for one that does not."""
     run = wing.load(path, device=wing.choose_device(getattr(options, "device", "auto")))
     if run.model_config.output in ("value", "critic"):
         run = policy_of(run)
     if run.model_config.output != "tokens" or chat_format.read(path) is None:
         raise UserError(f"--policy {path} answers no prompts; give the run folder of `sft`, `dpo` or reinforcement learning")
-    return run, speaking(wing, path)
+    check_same(wing, path)
+    if chat_format.read(path) != wing.chat:
+        raise UserError(f"--policy {path} ends its turns by other ids than the reward model does; train it on the policy's format")
+    return run
 
 
 def measured(wing, runs, comparisons, rule="mean", k=1.0):
@@ -78,21 +82,26 @@ def judge_together(wing, runs, texts, rule="mean", k=1.0):
     return np.asarray(wing.to_numpy(wing.ensemble(wing.from_numpy(np.stack(rows)), rule, k)))
 
 
-def best_of(speaker, policy, wing, runs, task, prompts, samples, rule="mean", k=1.0, seed=0):
+def best_of(wing, policy, runs, task, prompts, samples, rule="mean", k=1.0, seed=0):
     """What the best of n answers of a policy is worth, by the models' reward, by the truth, and by chance.
 
-    ``speaker``: the wing with the policy's tokenizer and chat format; ``wing``: with the reward models'. Answers are sampled
-    at temperature 1. Returns {"n": [...], "worth": [...], "correct": [...], "reward": [...], "oracle": [...], "policy": ...}.
+    Answers are sampled at temperature 1 and judged as the ids that they are. Returns {"n": [...], "worth": [...],
+    "correct": [...], "reward": [...], "oracle": [...], ...}. Raises UserError where no answer fits a model's context.
     """
     chosen = examples(task, "held_out", prompts, seed)
-    longest = max(len(speaker.encode(one.answer)) for one in chosen) + ROOM
-    asked = [speaker.chat.prompt([{"role": "user", "content": one.prompt}], speaker.encode) for one in chosen]
-    settings = [SampleConfig(tokens=longest, seed=seed * 10**6 + i) for i in range(prompts * samples)]
-    rows = answered(speaker, policy, [ids for ids in asked for _ in range(samples)], settings)
+    asked = [wing.chat.prompt([{"role": "user", "content": one.prompt}], wing.encode) for one in chosen]
+    context = min(run.model_config.context for run in (policy, *runs))
+    room = context - max(map(len, asked)) - 1
+    if room < 1:
+        raise UserError(f"the prompts of {task.name} fill a context of {context}; take models with a larger one")
+    room = min(room, max(len(wing.encode(one.answer)) for one in chosen) + ROOM)
+    settings = [SampleConfig(tokens=room, seed=seed * 10**6 + i) for i in range(prompts * samples)]
+    rows = answered(wing, policy, [ids for ids in asked for _ in range(samples)], settings)
     texts, truth, right = [], [], []
     for i, row in enumerate(rows):
-        one, answer, ended = chosen[i // samples], speaker.chat.said(row, lambda ids: decoded(speaker, ids)), len(row) < longest
-        texts.append(_conversation(wing, one.prompt, answer, ended))
+        one, ended = chosen[i // samples], len(row) < room
+        answer = wing.chat.said(row, lambda ids: decoded(wing, ids))
+        texts.append(np.concatenate((asked[i // samples], row, [wing.chat.end] * ended)).astype(np.int64))
         truth.append(worth(task, one, answer) if ended else closeness(one, answer, False))
         right.append(score(task, one, answer, ended))
     rewards = judge_together(wing, runs, texts, rule, k).reshape(prompts, samples)
@@ -108,13 +117,6 @@ def best_of(speaker, policy, wing, runs, task, prompts, samples, rule="mean", k=
         "correct": curve(rewards, right), "reward": curve(rewards, rewards), "oracle": curve(truth, truth),
         "prompts": prompts, "samples": samples, "task": task.name,
     }  # fmt: skip
-
-
-def _conversation(wing, prompt, answer, ended):
-    """The ids of a prompt and an answer; without the last end where the answer was cut off."""
-    said = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer or " "}]
-    ids, _ = wing.chat.encode(said, wing.encode)
-    return ids if ended else ids[:-1]
 
 
 def show(report, curves, as_json):

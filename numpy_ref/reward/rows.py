@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from numpy_ref.data.packing import best_fit_decreasing, row_width
 from numpy_ref.errors import UserError
 from numpy_ref.rng import STREAM_ORDER, permuted
 
@@ -38,3 +39,23 @@ def padded(texts, left=False):
     tokens[there] = np.concatenate(texts)  # a mask goes through its places row by row, as the texts come
     last = np.full(rows, width - 1) if left else lengths - 1
     return tokens, np.where(there, 0, -1), np.stack((np.arange(rows), last), axis=1)
+
+
+def packed(texts, context, features):
+    """Texts as few rows, several side by side: answers differ in length, and padding them costs as much as reading them.
+
+    Rows are as wide as is cheapest for a model of width ``features`` (``row_width``), at most ``context``.
+
+    texts: list of ids (n,) -> tokens (R, T) int64, padding 0; documents (R, T) int64, the number of the text, -1 for
+    padding; ends (B, 2) int64 as of ``padded``, in the order of the texts. Raises UserError for a text without tokens, and
+    for one that is longer than ``context``.
+    """
+    lengths = np.array([len(text) for text in texts], np.int64)
+    width = row_width(lengths, context, features)
+    row, start = best_fit_decreasing(lengths, width)
+    tokens = np.zeros((int(np.max(row)) + 1, width), np.int64)
+    documents = np.full(tokens.shape, -1)
+    for number, text in enumerate(texts):
+        here = slice(start[number], start[number] + lengths[number])
+        tokens[row[number], here], documents[row[number], here] = text, number
+    return tokens, documents, np.stack((row, start + lengths - 1), axis=1)

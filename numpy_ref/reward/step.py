@@ -5,7 +5,7 @@ import numpy as np
 from numpy_ref.reward.dataset import flat
 from numpy_ref.reward.model import reward_model
 from numpy_ref.reward.objective import bradley_terry, margin_ranking, plackett_luce
-from numpy_ref.reward.rows import padded
+from numpy_ref.reward.rows import packed
 from numpy_ref.training.accumulation import accumulated
 from numpy_ref.training.step import apply_gradients, loss_scale
 
@@ -32,7 +32,7 @@ def comparison_scores(params, comparisons, config, recompute=False):
     -> scores (B, K), 0 where there is no answer, and mask bool (B, K); vjp: dscores (B, K) -> grads. K: most answers.
     """
     texts, counts, _, _ = flat(comparisons)
-    tokens, documents, ends = padded(texts)
+    tokens, documents, ends = packed(texts, config.context, config.width)
     rewards, model_vjp = reward_model(tokens, ends, params, config, documents, recompute)
     mask = np.arange(int(counts.max())) < counts[:, None]
     scores = np.zeros(mask.shape, rewards.dtype)

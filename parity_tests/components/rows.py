@@ -1,4 +1,4 @@
-"""Declarations of the rows of a reward model: padded and shuffled."""
+"""Declarations of the rows of a reward model: padded, packed and shuffled."""
 
 import numpy_ref.reward.rows as numpy_rows
 import torch_impl.reward.rows as torch_rows
@@ -37,6 +37,38 @@ PADDED = Component(
 )
 
 
+def draw_packed(source):
+    texts = [source.tokens((source.integer(1, 9),), 5) for _ in range(source.integer(1, 7))]
+    longest = max(map(len, texts))
+    context, features = source.integer(longest, 4 * longest), source.choice(1, 8, 1000)
+    found = numpy_rows.packed(texts, context, features)
+    source.event("texts share a row", len(found[0]) < len(texts))
+    source.event("a row is not full", bool((found[1] < 0).any()))
+    source.event("wide rows", found[0].shape[1] > longest)
+    return source.case({"texts": texts}, context=context, features=features)
+
+
+PACKED = Component(
+    name="packed",
+    numpy=numpy_rows.packed,
+    torch=torch_rows.packed,
+    draw=draw_packed,
+    exact=True,
+    dtypes=("float64",),
+    compiles=False,
+    events=("texts share a row", "a row is not full", "wide rows"),
+    bugs=(
+        Bug("texts are not told apart", "numpy", "= text, number", "= text, 0", needs=("texts share a row",)),
+        Bug("end behind the text", "numpy", "start + lengths - 1", "(start + lengths) % width"),
+        Bug("end of the row's first text", "numpy", "start + lengths - 1", "lengths - 1", needs=("texts share a row",)),
+        Bug("padding belongs to a text", "numpy", "np.full(tokens.shape, -1)", "np.full(tokens.shape, 0)", needs=("a row is not full",)),
+        Bug("always as wide as the context", "numpy", "width = row_width(lengths, context, features)", "width = context"),
+        Bug("texts in the order of the rows", "torch", "torch.stack((row, start + lengths - 1), 1)", "torch.stack((row, start + lengths - 1), 1)[torch.argsort(first)]", needs=("texts share a row",)),
+        Bug("every text at the start", "torch", "first = row * width + start", "first = row * width", needs=("texts share a row",)),
+    ),
+)
+
+
 def draw_order(source):
     size, count = source.choice(1, 2, 7, 16, 100), source.integer(1, 20)
     position = source.choice(0, 1, size - 1, 3 * size, 10**6)
@@ -63,4 +95,4 @@ SHUFFLED = Component(
     ),
 )
 
-COMPONENTS = (PADDED, SHUFFLED)
+COMPONENTS = (PADDED, PACKED, SHUFFLED)

@@ -4,7 +4,7 @@ import torch
 
 from numpy_ref.reward.dataset import flat
 from torch_impl.reward.model import reward_model
-from torch_impl.reward.rows import padded
+from torch_impl.reward.rows import packed
 from torch_impl.reward.step import comparison_metrics, comparison_scores, preference_loss
 
 
@@ -15,8 +15,9 @@ def judge(params, texts, config, batch_size=64):
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     found = []
     for first in range(0, len(texts), batch_size):
-        tokens, _, ends = padded([texts[i] for i in order[first : first + batch_size]])
-        found.append(reward_model(tokens.to(device), ends.to(device), params, config))
+        few = [texts[i] for i in order[first : first + batch_size]]
+        tokens, documents, ends = (tensor.to(device) for tensor in packed(few, config.context, config.width))
+        found.append(reward_model(tokens, ends, params, config, documents))
     rewards = torch.cat(found)
     return torch.empty_like(rewards).index_copy_(0, torch.tensor(order, device=device), rewards)
 

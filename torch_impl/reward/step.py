@@ -6,7 +6,7 @@ from numpy_ref.reward.dataset import flat
 from torch_impl.model.transformer import transformer
 from torch_impl.reward.model import reward_model
 from torch_impl.reward.objective import bradley_terry, margin_ranking, plackett_luce
-from torch_impl.reward.rows import padded
+from torch_impl.reward.rows import packed
 from torch_impl.training.accumulation import accumulated
 from torch_impl.training.step import apply_gradients, compute_dtype, loss_scale
 
@@ -32,9 +32,8 @@ def comparison_scores(params, comparisons, config, recompute=False, forward=tran
     the parameters."""
     texts, counts, _, _ = flat(comparisons)
     device = params["token_embedding.weight"].device
-    tokens, _, ends = padded(texts)
-    # Padding is on the right, where no real token looks: plain causal attention will do.
-    rewards = reward_model(tokens.to(device), ends.to(device), params, config, None, recompute, forward)
+    tokens, documents, ends = (tensor.to(device) for tensor in packed(texts, config.context, config.width))
+    rewards = reward_model(tokens, ends, params, config, documents, recompute, forward)
     counts = torch.from_numpy(counts)
     mask = (torch.arange(int(counts.max())) < counts[:, None]).to(device)
     return (rewards.new_zeros(mask.shape).masked_scatter(mask, rewards), mask)
