@@ -21,7 +21,6 @@
 # score rises, and next time it is chosen sooner. With k = 1 and renormalised weights, w = 1 always, and the router learns nothing.
 
 # %%
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -33,9 +32,21 @@ rng = np.random.default_rng(0)
 logits = np.array([[2.0, 0.5, 1.0, -1.0]])
 indices = top_experts(logits, 2)
 weights, vjp = gate_weights(logits, indices)
-print("chosen", indices[0], " weights", weights[0].round(3), " gradient of the logits for dw = (1, 0):", vjp(np.array([[1.0, 0.0]]))[0].round(3))
+print(
+    "chosen",
+    indices[0],
+    " weights",
+    weights[0].round(3),
+    " gradient of the logits for dw = (1, 0):",
+    vjp(np.array([[1.0, 0.0]]))[0].round(3),
+)
 alone = top_experts(logits, 1)
-print("one expert, renormalised: weight", gate_weights(logits, alone)[0][0], " gradient", gate_weights(logits, alone)[1](np.ones((1, 1)))[0])
+print(
+    "one expert, renormalised: weight",
+    gate_weights(logits, alone)[0][0],
+    " gradient",
+    gate_weights(logits, alone)[1](np.ones((1, 1)))[0],
+)
 
 # %% [markdown]
 # ## Backward, step by step
@@ -52,8 +63,10 @@ print("one expert, renormalised: weight", gate_weights(logits, alone)[0][0], " g
 from numpy_ref.model.moe import experts
 
 params = {
-    "up.weight": rng.standard_normal((4, 6, 3)), "up.bias": rng.standard_normal((4, 6)),
-    "down.weight": rng.standard_normal((4, 3, 6)), "down.bias": rng.standard_normal((4, 3)),
+    "up.weight": rng.standard_normal((4, 6, 3)),
+    "up.bias": rng.standard_normal((4, 6)),
+    "down.weight": rng.standard_normal((4, 3, 6)),
+    "down.bias": rng.standard_normal((4, 3)),
 }
 x, router = rng.standard_normal((5, 3)), rng.standard_normal((4, 3))
 chosen = top_experts(x @ router.T, 2)
@@ -94,7 +107,12 @@ from numpy_ref.model.balance import balance_loss, drop_overflow, expert_capacity
 
 scores = np.full((8, 4), 0.25)
 fair, unfair = np.arange(8)[:, None] % 4, np.zeros((8, 1), int)
-print("balance loss: all alike", balance_loss(scores, fair)[0], "  one has all, and is sure of it", balance_loss(np.eye(4)[[0] * 8], unfair)[0])
+print(
+    "balance loss: all alike",
+    balance_loss(scores, fair)[0],
+    "  one has all, and is sure of it",
+    balance_loss(np.eye(4)[[0] * 8], unfair)[0],
+)
 load = expert_load(unfair, 4)
 print("load", load, " bias after a step", update_bias(np.zeros(4), load, 0.001))
 capacity = expert_capacity(8, 4, 1, 1.25)
@@ -155,7 +173,9 @@ for name, (config, how) in runs.items():
     if config.experts:
         logs[name] = rows
         busy = f"   busiest expert: {8 * np.array([row['experts']['load'] for row in rows[-20:]]).mean(0).max():.2f} times its share"
-    print(f"{name:15} {sum(value.size for value in params.values()):7,} parameters   held-out loss {loss:.3f}{busy}")
+    print(
+        f"{name:15} {sum(value.size for value in params.values()):7,} parameters   held-out loss {loss:.3f}{busy}"
+    )
 
 # %% [markdown]
 # The picture to remember: white is an equal share, red is too much, blue is idle.
@@ -176,7 +196,9 @@ from numpy_ref.inspect import flops_forward
 from numpy_ref.config import parameter_count
 
 for name, config in {"dense": dense, "8 experts, 2 a token": sparse}.items():
-    print(f"{name:22} {parameter_count(config):8,} parameters   {flops_forward(config):8,} operations a token")
+    print(
+        f"{name:22} {parameter_count(config):8,} parameters   {flops_forward(config):8,} operations a token"
+    )
 
 # %% [markdown]
 # ## The other side: PyTorch
@@ -190,18 +212,29 @@ import torch
 from torch_impl.model.moe import experts as torch_experts
 
 N, E, K, width, hidden = 1024, 8, 2, 128, 256
-params = {"up.weight": rng.standard_normal((E, hidden, width)) / 11, "down.weight": rng.standard_normal((E, width, hidden)) / 16}
+params = {
+    "up.weight": rng.standard_normal((E, hidden, width)) / 11,
+    "down.weight": rng.standard_normal((E, width, hidden)) / 16,
+}
 x, weights = rng.standard_normal((N, width)), rng.random((N, K))
 indices = top_experts(rng.random((N, E)), K)
 tensors = {name: torch.from_numpy(value) for name, value in params.items()}
 given = torch.from_numpy(x), torch.from_numpy(indices), torch.from_numpy(weights)
-print(f"largest difference: {np.abs(experts(x, indices, weights, params)[0] - torch_experts(*given, tensors).numpy()).max():.1e}")
+print(
+    f"largest difference: {np.abs(experts(x, indices, weights, params)[0] - torch_experts(*given, tensors).numpy()).max():.1e}"
+)
 small = {name: value.astype(np.float32) for name, value in params.items()}
 arrays = x.astype(np.float32), indices, weights.astype(np.float32)
 floats = [value.float() if value.is_floating_point() else value for value in given]
 tensors = {name: value.float() for name, value in tensors.items()}
-times = {"NumPy": seconds(lambda: experts(*arrays, small)), "PyTorch": seconds(lambda: torch_experts(*floats, tensors))}
-print(f"{N} tokens through 2 of 8 experts: " + ", ".join(f"{name} {1000 * time:.1f} ms" for name, time in times.items()))
+times = {
+    "NumPy": seconds(lambda: experts(*arrays, small)),
+    "PyTorch": seconds(lambda: torch_experts(*floats, tensors)),
+}
+print(
+    f"{N} tokens through 2 of 8 experts: "
+    + ", ".join(f"{name} {1000 * time:.1f} ms" for name, time in times.items())
+)
 
 # %% [markdown]
 # ## Further reading

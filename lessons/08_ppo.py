@@ -19,12 +19,10 @@
 # changes nothing on average, but very much around it. Three actions, rewards 10, 11, 12:
 
 # %%
-import math
 
 import numpy as np
 
 from lessons.draw.curves import curves
-from lessons.probe import seconds
 from numpy_ref.model.softmax import log_softmax, softmax
 
 rng = np.random.default_rng(0)
@@ -35,7 +33,9 @@ scores = np.eye(3) - p  # row a: the gradient of ln p_a
 drawn = rng.choice(3, 20_000, p=p)
 for name, baseline in (("no baseline", 0.0), ("baseline 11", 11.0)):
     samples = scores[drawn] * (rewards[drawn] - baseline)[:, None]
-    print(f"{name}: mean {samples.mean(0).round(3)}, exact {exact.round(3)}, deviation of one sample {samples.std(0).mean():.2f}")
+    print(
+        f"{name}: mean {samples.mean(0).round(3)}, exact {exact.round(3)}, deviation of one sample {samples.std(0).mean():.2f}"
+    )
 
 # %% [markdown]
 # What was *expected* is the best baseline. PPO has a second head for it, the critic: V(text so far).
@@ -70,7 +70,10 @@ values = np.array([[0.4, 0.5, 0.7, 0.0], [0.4, 0.3, 0.3, 0.1]])
 for lam in (0.0, 0.95, 1.0):
     advantages, returns = gae(r, values, mask, 1.0, lam)
     print(f"lambda {lam:4}: advantages {advantages.round(2).tolist()}")
-print("sum of the deltas of row 0 = reward - V_0:", np.isclose(gae(r, values, mask, 1.0, 1.0)[0][0, 0], r[0].sum() - 0.4))
+print(
+    "sum of the deltas of row 0 = reward - V_0:",
+    np.isclose(gae(r, values, mask, 1.0, 1.0)[0][0, 0], r[0].sum() - 0.4),
+)
 
 # %% [markdown]
 # **Exercises:** `08_token_rewards`, `08_gae`, `08_whiten`.
@@ -155,7 +158,16 @@ from numpy_ref.training.step import train_step
 
 chat, task = ChatFormat(256), find("class-8")
 speech = Speech(encode, decode, chat)
-config = ModelConfig(vocab_size=chat.vocab_size, context=48, layers=2, width=48, heads=4, feed_forward=96, positions="rope", norm="rms")
+config = ModelConfig(
+    vocab_size=chat.vocab_size,
+    context=48,
+    layers=2,
+    width=48,
+    heads=4,
+    feed_forward=96,
+    positions="rope",
+    norm="rms",
+)
 source, judge = TaskPrompts((task,), speech), Judge((checker(),))
 
 
@@ -191,7 +203,10 @@ def learn(settings, training=training, steps=50):
     """A run of PPO: the Run and the rows of its log."""
     with tempfile.TemporaryDirectory() as folder:
         run, reference = begin(output_of(config, settings.critic), training, base, Path(folder))
-    rows = [iterate(run, reference, source, judge, settings, ppo_loop.advantages, ppo_loss, settings.by) for _ in range(steps)]
+    rows = [
+        iterate(run, reference, source, judge, settings, ppo_loop.advantages, ppo_loss, settings.by)
+        for _ in range(steps)
+    ]
     return run, rows
 
 
@@ -202,10 +217,17 @@ runs = {
 }
 for name, (_, rows) in runs.items():
     last = rows[-1]
-    print(f"{name:27} reward {rows[0]['reward']:.2f} -> {last['reward']:.2f}   entropy {last['entropy']:.2f} nats a token   distance {last['kl_completion']:.1f} nats an answer")
+    print(
+        f"{name:27} reward {rows[0]['reward']:.2f} -> {last['reward']:.2f}   entropy {last['entropy']:.2f} nats a token   distance {last['kl_completion']:.1f} nats an answer"
+    )
 
 # %%
-curves({name: np.array([row["reward"] for row in rows]) for name, (_, rows) in runs.items()}, "Reward: the share of letters of the class asked for", xlabel="rollout", ylabel="mean reward")
+curves(
+    {name: np.array([row["reward"] for row in rows]) for name, (_, rows) in runs.items()},
+    "Reward: the share of letters of the class asked for",
+    xlabel="rollout",
+    ylabel="mean reward",
+)
 
 # %% [markdown]
 # What do they write? Look at how far each has gone, in nats an answer, and at what is left of its entropy. Where distance costs nothing
@@ -218,8 +240,18 @@ from numpy_ref.rl.rollout import rollout
 prompt = source.held_out(1)[0]
 print(repr(prompt.example.prompt))
 for name, (run, _) in runs.items():
-    batch = rollout(policy_params(run.params), policy_config(run.model_config), [np.array(prompt.ids)], settings.sample(1), speech.stop, group=4)
-    said = [speech.answer(row[start : start + length - 1]) for row, start, length in zip(batch["tokens"], batch["starts"], batch["lengths"])]
+    batch = rollout(
+        policy_params(run.params),
+        policy_config(run.model_config),
+        [np.array(prompt.ids)],
+        settings.sample(1),
+        speech.stop,
+        group=4,
+    )
+    said = [
+        speech.answer(row[start : start + length - 1])
+        for row, start, length in zip(batch["tokens"], batch["starts"], batch["lengths"])
+    ]
     print(f"{name:27}", said)
 
 # %% [markdown]
@@ -233,10 +265,23 @@ from numpy_ref.rl.policy import policy
 from numpy_ref.rl.step import learn as passes
 
 run = runs["PPO, a price of 0.01 a nat"][0]
-one_rollout, _ = gather(policy_params(run.params), config, source, judge, settings, 0, run.position, run.extra["rollouts"])
+one_rollout, _ = gather(
+    policy_params(run.params), config, source, judge, settings, 0, run.position, run.extra["rollouts"]
+)
 one_rollout["reference"] = one_rollout["logprobs"]
 one_rollout |= ppo_loop.advantages(run, one_rollout, settings)
-_, params, _ = passes(run.params, run.states, one_rollout, run.model_config, training, settings, ppo_loss, 0.0, settings.by, run.step)
+_, params, _ = passes(
+    run.params,
+    run.states,
+    one_rollout,
+    run.model_config,
+    training,
+    settings,
+    ppo_loss,
+    0.0,
+    settings.by,
+    run.step,
+)
 (now, _, _), _ = policy(one_rollout["tokens"], one_rollout["mask"], params, run.model_config)
 counted = one_rollout["mask"]
 ppo(ratios=np.exp(now - one_rollout["logprobs"])[counted], advantages=one_rollout["advantages"][counted])
@@ -257,12 +302,28 @@ from torch_impl.rl.loop import iterate as torch_iterate
 double = replace(training, dtype="float64")
 torch_base = {name: torch.from_numpy(value.astype(np.float64)) for name, value in base.items()}
 with tempfile.TemporaryDirectory() as folder:
-    ours, reference = begin(output_of(config, "value"), double, {name: value.astype(np.float64) for name, value in base.items()}, Path(folder))
+    ours, reference = begin(
+        output_of(config, "value"),
+        double,
+        {name: value.astype(np.float64) for name, value in base.items()},
+        Path(folder),
+    )
     theirs, torch_reference = torch_begin(output_of(config, "value"), double, torch_base, Path(folder))
 for step in range(3):
     a = iterate(ours, reference, source, judge, settings, ppo_loop.advantages, ppo_loss, settings.by)
-    b = torch_iterate(theirs, torch_reference, source, judge, settings, torch_ppo_loop.advantages, torch_ppo_loss, settings.by)
-    print(f"step {step}: reward {a['reward']:.6f} and {b['reward']:.6f}, loss {a['loss']:.12f} and {float(b['loss']):.12f}")
+    b = torch_iterate(
+        theirs,
+        torch_reference,
+        source,
+        judge,
+        settings,
+        torch_ppo_loop.advantages,
+        torch_ppo_loss,
+        settings.by,
+    )
+    print(
+        f"step {step}: reward {a['reward']:.6f} and {b['reward']:.6f}, loss {a['loss']:.12f} and {float(b['loss']):.12f}"
+    )
 
 # %% [markdown]
 # ## Further reading

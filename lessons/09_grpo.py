@@ -28,9 +28,18 @@ import numpy as np
 
 from lessons.draw.curves import curves
 from lessons.draw.grpo import grpo
-from numpy_ref.grpo.advantages import group_advantages, informative
+from numpy_ref.grpo.advantages import group_advantages
 
-rewards = np.array([[0, 0, 0, 0, 0, 0, 0, 1], [0, 0, 0, 1, 1, 1, 1, 1], [0] * 8, [0, 0.25, 0.25, 0.5, 0.5, 0.5, 0.75, 1], [1] * 8], float)
+rewards = np.array(
+    [
+        [0, 0, 0, 0, 0, 0, 0, 1],
+        [0, 0, 0, 1, 1, 1, 1, 1],
+        [0] * 8,
+        [0, 0.25, 0.25, 0.5, 0.5, 0.5, 0.75, 1],
+        [1] * 8,
+    ],
+    float,
+)
 grpo(rewards)
 
 # %% [markdown]
@@ -68,7 +77,10 @@ for by in ("sequence", "token", "length"):
         _, vjp = aggregate(advantages, mask, by)
         share = vjp(1.0)
         pushes.append(f"{share[1, 0] / share[0, 0]:.3f}")
-    print(f"{by:9} wrong answers of 4, 8, 32 tokens: " + ", ".join(pushes), f"   gradient of a token in the last batch {share[0, 0]:.4f}")
+    print(
+        f"{by:9} wrong answers of 4, 8, 32 tokens: " + ", ".join(pushes),
+        f"   gradient of a token in the last batch {share[0, 0]:.4f}",
+    )
 
 # %% [markdown]
 # **Exercises:** `09_denominator`, `09_aggregate`.
@@ -117,7 +129,7 @@ from numpy_ref.grpo.objective import BY
 from numpy_ref.model.initialise import initialise
 from numpy_ref.rl.evaluate import held_out
 from numpy_ref.rl.loop import begin, iterate
-from numpy_ref.rl.parts import policy_config, policy_params
+from numpy_ref.rl.parts import policy_params
 from numpy_ref.rl.prompts import Speech, TaskPrompts
 from numpy_ref.rl.rewards import Judge, checker
 from numpy_ref.rl.settings import GRPOConfig
@@ -130,20 +142,39 @@ from numpy_ref.training.step import train_step
 chat, task = ChatFormat(256), find("reverse-3")
 speech = Speech(encode, decode, chat)
 source, judge = TaskPrompts((task,), speech), Judge((checker(),))
-config = ModelConfig(vocab_size=chat.vocab_size, context=32, layers=2, width=48, heads=4, feed_forward=96, positions="rope", norm="rms")
+config = ModelConfig(
+    vocab_size=chat.vocab_size,
+    context=32,
+    layers=2,
+    width=48,
+    heads=4,
+    feed_forward=96,
+    positions="rope",
+    norm="rms",
+)
 
 
 def fine_tuned(count, steps):
     """A model that has seen ``count`` examples."""
-    params, settings = initialise(config, 0, np.float32), TrainConfig(steps=steps, batch=32, lr=6e-3, warmup=10, optimizer="muon", dtype="float32")
+    params, settings = (
+        initialise(config, 0, np.float32),
+        TrainConfig(steps=steps, batch=32, lr=6e-3, warmup=10, optimizer="muon", dtype="float32"),
+    )
     chosen = examples(task, "train", count)
-    both = [chat.encode([{"role": "user", "content": one.prompt}, {"role": "assistant", "content": one.answer}], encode) for one in chosen]
+    both = [
+        chat.encode(
+            [{"role": "user", "content": one.prompt}, {"role": "assistant", "content": one.answer}], encode
+        )
+        for one in chosen
+    ]
     ids, weights = (np.concatenate(part) for part in zip(*both))
     borders, states = np.cumsum([0, *(len(one) for one, _ in both)]), init_states(params, settings)
     for step in range(steps):
         rows = (32 * step + np.arange(32)) % count
         inputs, targets, share, documents = conversation_batch(ids, weights, borders, rows, 32)
-        _, params, states = train_step(params, states, inputs, targets, config, settings, step, documents=documents, weights=share)
+        _, params, states = train_step(
+            params, states, inputs, targets, config, settings, step, documents=documents, weights=share
+        )
     return params
 
 
@@ -173,7 +204,10 @@ def practise(settings, steps=60):
     with tempfile.TemporaryDirectory() as folder:
         run, reference = begin(config, training, base, Path(folder))
     by = BY[settings.objective]
-    return run, [iterate(run, reference, source, judge, settings, grpo_loop.advantages, grpo_loss, by) for _ in range(steps)]
+    return run, [
+        iterate(run, reference, source, judge, settings, grpo_loop.advantages, grpo_loss, by)
+        for _ in range(steps)
+    ]
 
 
 runs = {
@@ -184,7 +218,13 @@ for name, (run, rows) in runs.items():
     print(f"{name:25}", {key: f"{value:.0f} %" for key, value in measured(policy_params(run.params)).items()})
 
 # %%
-curves({name: np.array([row["reward"] for row in rows]) for name, (_, rows) in runs.items()}, "Practice: the share of right answers in each rollout", xlabel="rollout", ylabel="mean reward", smooth=True)
+curves(
+    {name: np.array([row["reward"] for row in rows]) for name, (_, rows) in runs.items()},
+    "Practice: the share of right answers in each rollout",
+    xlabel="rollout",
+    ylabel="mean reward",
+    smooth=True,
+)
 
 # %% [markdown]
 # While it gets better, more and more groups are right as a whole and teach nothing. "Dynamic sampling" (DAPO, arXiv:2503.14476) draws on
@@ -192,8 +232,19 @@ curves({name: np.array([row["reward"] for row in rows]) for name, (_, rows) in r
 
 # %%
 silent = {name: 100 * np.array([row["zero_variance"] for row in rows]) for name, (_, rows) in runs.items()}
-print("; ".join(f"{name}: {values[:5].mean():.0f} % of the groups at first, {values[-5:].mean():.0f} % at the end" for name, values in silent.items()))
-curves(silent, "Groups whose rewards are all equal", xlabel="rollout", ylabel="percent of the groups", smooth=True)
+print(
+    "; ".join(
+        f"{name}: {values[:5].mean():.0f} % of the groups at first, {values[-5:].mean():.0f} % at the end"
+        for name, values in silent.items()
+    )
+)
+curves(
+    silent,
+    "Groups whose rewards are all equal",
+    xlabel="rollout",
+    ylabel="percent of the groups",
+    smooth=True,
+)
 
 # %% [markdown]
 # ## The other side: PyTorch
@@ -210,17 +261,28 @@ from torch_impl.rl.loop import iterate as torch_iterate
 
 double = replace(training, dtype="float64")
 with tempfile.TemporaryDirectory() as folder:
-    ours, reference = begin(config, double, {name: value.astype(np.float64) for name, value in base.items()}, Path(folder))
-    theirs, torch_reference = torch_begin(config, double, {name: torch.from_numpy(value.astype(np.float64)) for name, value in base.items()}, Path(folder))
+    ours, reference = begin(
+        config, double, {name: value.astype(np.float64) for name, value in base.items()}, Path(folder)
+    )
+    theirs, torch_reference = torch_begin(
+        config,
+        double,
+        {name: torch.from_numpy(value.astype(np.float64)) for name, value in base.items()},
+        Path(folder),
+    )
 took = {"NumPy": 0.0, "PyTorch": 0.0}
 for step in range(3):
     start = time.perf_counter()
     a = iterate(ours, reference, source, judge, settings, grpo_loop.advantages, grpo_loss, "token")
     took["NumPy"] += time.perf_counter() - start
     start = time.perf_counter()
-    b = torch_iterate(theirs, torch_reference, source, judge, settings, torch_grpo_loop.advantages, torch_grpo_loss, "token")
+    b = torch_iterate(
+        theirs, torch_reference, source, judge, settings, torch_grpo_loop.advantages, torch_grpo_loss, "token"
+    )
     took["PyTorch"] += time.perf_counter() - start
-    print(f"step {step}: reward {a['reward']:.6f} and {b['reward']:.6f}, gradient norm {a['grad_norm']:.12f} and {float(b['grad_norm']):.12f}")
+    print(
+        f"step {step}: reward {a['reward']:.6f} and {b['reward']:.6f}, gradient norm {a['grad_norm']:.12f} and {float(b['grad_norm']):.12f}"
+    )
 print("a step: " + ", ".join(f"{name} {1000 * seconds / 3:.0f} ms" for name, seconds in took.items()))
 
 # %% [markdown]

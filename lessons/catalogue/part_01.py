@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 
 from lessons.exercise import Exercise
 from parity_tests.components.attention import ATTENTION, CAUSAL_MASK
