@@ -94,9 +94,9 @@ def settings_of(kind, name, seed):
         | {"seed": seed, "device": "cpu", "dtype": "float32", "save_every": 0, "batch": 64}
     )
     if kind == "masking":
-        train_config = dataclasses.replace(shared, steps=600, lr=3e-3, eval_every=100, sample_every=50)
+        train_config = dataclasses.replace(shared, steps=400, lr=3e-3, eval_every=100, sample_every=50)
         return train_config, SFTConfig(prompt_weight=MASKING[name])
-    train_config = dataclasses.replace(shared, steps=400, lr=3e-3, eval_every=100, sample_every=50)
+    train_config = dataclasses.replace(shared, steps=250, lr=3e-3, eval_every=100, sample_every=50)
     return train_config, SFTConfig(curriculum=name, measure_every=50)
 
 

@@ -345,7 +345,7 @@ def sections(found, drawn):
         yield text + "\n\n" + "\n".join(filter(None, _compared(runs)))
     if losses:
         lines = []
-        for row in losses:
+        for row in sorted(losses, key=lambda row: row["shape"]["vocabulary"]):
             first = next(
                 one
                 for one in losses
