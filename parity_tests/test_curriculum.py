@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from numpy_ref.errors import UserError
 from numpy_ref.sft.curriculum import BLOCK, STRATEGIES
+from numpy_ref.sft.settings import CURRICULA
 from parity_tests.wings import WINGS, plain
 
 both = pytest.mark.parametrize("wing", WINGS, ids=str)
@@ -89,6 +90,7 @@ def test_competence_grows_from_the_start_to_all(wing):
 
 @both
 def test_what_is_no_order(wing):
+    assert CURRICULA == wing.module("sft.curriculum").STRATEGIES
     with pytest.raises(UserError, match="random"):
         ordered(wing, "alphabetical", [0], np.zeros(3))
     for temperature in (0.0, -1.0, float("nan")):

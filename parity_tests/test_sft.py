@@ -303,6 +303,9 @@ BAD = {
     "rank beyond": (["--checkpoint", "RUN", "--data", "copy-2", "--lora-rank", "99"], "at most"),
     "unknown target": (["--checkpoint", "RUN", "--data", "copy-2", "--lora-rank", "2", "--lora-targets", "x"], "names none of"),
     "too many examples": (["--checkpoint", "RUN", "--data", "sort-2", "--examples", "100000"], "sort-2 has only"),
+    "no examples": (["--checkpoint", "RUN", "--data", "copy-2", "--examples", "0"], "--examples 0 is not allowed"),
+    "less than none to judge": (["--checkpoint", "RUN", "--data", "copy-2", "--judge", "-1"], "at least 0"),
+    "quantised": (["--checkpoint", "QUANTISED", "--data", "copy-2"], "is quantised"),
     "no checkpoint": (["--checkpoint", "nowhere", "--data", "copy-2"], "no checkpoint"),
     "a run already": (["--checkpoint", "RUN", "--data", "copy-2", "--out", "RUN"], "--resume"),
     "no run of sft": (["--resume", "--out", "RUN"], "no run of `sft`"),
@@ -318,10 +321,13 @@ def test_bad_input_is_one_clear_line(wing, bad, runs, tmp_path, capsys):  # noqa
     for name, text in files.items():
         (tmp_path / f"{name}.jsonl").write_text(text)
     places = {name: str(tmp_path / f"{name}.jsonl") for name in files} | {"RUN": str(runs[str(wing)])}
+    if "QUANTISED" in arguments:
+        places["QUANTISED"] = str(tmp_path / "quantised")
+        assert run(wing, "quantize", "--checkpoint", runs[str(wing)], "--bits", 8, "--out", places["QUANTISED"]) == 0
     arguments = [places.get(argument, argument) for argument in arguments]
     out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
     capsys.readouterr()
-    assert run(wing, "sft", *arguments, *out, *FEW) == 2
+    assert run(wing, "sft", *FEW, *arguments, *out) == 2
     told = capsys.readouterr().err.splitlines()
     assert told[-1].startswith("error: ") and words in told[-1] and sum(line.startswith("error") for line in told) == 1, told
     assert not (tmp_path / "out" / checkpoint_file.NAME).exists()
@@ -338,6 +344,13 @@ def test_resuming_other_conversations_is_refused(wing, tuned, tmp_path, capsys):
     (out / "sft.json").write_text((out / "sft.json").read_text().replace(str(tuned / "talk.jsonl"), str(talk)))
     assert run(wing, "sft", "--resume", "--out", out, "--steps", 9) == 2
     assert "no longer those" in capsys.readouterr().err
+
+
+@both
+def test_answers_of_nothing_are_refused(wing, tuned, capsys):
+    for more, words in ((["--limit", 0], "at least 1"), (["--samples", -1], "at least 0"), (["--tokens", 0], "at least 1")):
+        assert run(wing, "answers", "--checkpoint", tuned / str(wing), "--data", "copy-2", *more) == 2
+        assert words in capsys.readouterr().err
 
 
 @both

@@ -33,8 +33,13 @@ JUDGED = 200  # held-out examples that are answered at the end
 
 def sft(wing, options):
     """Fine-tune a model on conversations, or go on with such a run; at the end its answers are judged."""
-    with wing.processes(getattr(options, "device", "auto")):
+    with wing.processes(getattr(options, "device", "auto")) as processes:
+        if processes.world > 1:
+            raise UserError("fine-tuning runs in one process; start it without torchrun")
         start, seconds, out = perf_counter(), time_budget(options), Path(options.out)
+        for name in ("examples", "held_out_examples"):
+            _whole(options, name, 1)
+        judged = _whole(options, "judge", 0)
         resume = getattr(options, "resume", False)
         wing, model, train, settings, asked, base = (_resumed if resume else _fresh)(wing, options, out)
         data, held_out, golden = _conversations(wing, model, settings, train.seed, asked)
@@ -78,7 +83,7 @@ def sft(wing, options):
         held = next((row["val_loss"] for row in reversed(log.read_rows(out / log.NAME)) if row.get("val_loss")), None)
         measured = "" if held is None else f"; held-out loss {held:.3f} nats per token"
         say(f"done: {run.step} of {train.steps} steps in {clock(run.seconds)}{measured}")
-        _judge(wing, out, golden, getattr(options, "judge", JUDGED))
+        _judge(wing, out, golden, JUDGED if judged is None else judged, train.device)
         say(f"try: python -m {wing.name} chat --checkpoint {out}")
 
 
@@ -87,15 +92,13 @@ def answers(wing, options):
     run = opened(wing, options)
     if not wing.chat:
         raise UserError(f"{options.checkpoint} knows no chat format; give a model that `sft` has fine-tuned")
-    limit, side = getattr(options, "limit", JUDGED), getattr(options, "side", "held_out")
-    found = [
-        one
-        for source in options.data
-        for one in conversations.examples(source, limit, getattr(options, "seed", 0), side)
-    ]
-    sample, samples = SampleConfig(**given(options, SampleConfig)), getattr(options, "samples", 0)
-    start = perf_counter()
-    rows, summary = report.judged(wing, run, found[:limit], sample, samples, getattr(options, "tokens", None))
+    limit, samples = _whole(options, "limit", 1), _whole(options, "samples", 0) or 0
+    seed, side, found = getattr(options, "seed", 0), getattr(options, "side", "held_out"), []
+    for source in options.data:
+        found += conversations.examples(source, limit, seed, side)
+    sample, start = SampleConfig(**given(options, SampleConfig)), perf_counter()
+    found = found[: limit or JUDGED]
+    rows, summary = report.judged(wing, run, found, sample, samples, getattr(options, "tokens", None))
     if hasattr(options, "out"):
         report.write(options.out, rows)
     print(json.dumps(summary) if hasattr(options, "json") else report.table(rows, summary))
@@ -112,6 +115,7 @@ def adapt(wing, options):
         raise UserError(f"{out} already holds a model; take another --out")
     params, model, lora, seed = adapter_file.read(options.adapters)
     run = opened(wing, options)
+    _check_plain(run, options.checkpoint)
     adapter_file.check_fits(run.model_config, model, options.adapters)
     weights = wing.widen_vocabulary(run.params, model.vocab_size, seed)
     run.params = wing.merge(weights, {name: wing.from_numpy(value) for name, value in params.items()}, model, lora)
@@ -134,10 +138,7 @@ def _fresh(wing, options, out):
     if checkpoint_file.exists(out):
         raise UserError(f"{out} already holds a run; go on with it by --resume, or take another --out")
     run = opened(wing, options)
-    if any(checkpoint_file.is_quantized(value) for value in run.params.values()):
-        raise UserError(
-            f"the model in {options.checkpoint} is quantised: it can generate, but not train; give the original"
-        )
+    _check_plain(run, options.checkpoint)
     wing = with_chat(wing, _format(wing))
     model = dataclasses.replace(run.model_config, vocab_size=max(run.model_config.vocab_size, wing.chat.vocab_size))
     train = dataclasses.replace(TRAINING, **given(options, TrainConfig))
@@ -145,6 +146,19 @@ def _fresh(wing, options, out):
         "checkpoint": str(options.checkpoint)
     }
     return wing, model, train, SFTConfig(**given(options, SFTConfig)), asked, run.params
+
+
+def _check_plain(run, path):
+    if any(checkpoint_file.is_quantized(value) for value in run.params.values()):
+        raise UserError(f"the model in {path} is quantised: it can generate, but not train; give the original")
+
+
+def _whole(options, name, least):
+    """A whole number among the options, or None. Raises UserError for one that is too small."""
+    value = getattr(options, name, None)
+    if value is not None and value < least:
+        raise UserError(f"--{name.replace('_', '-')} {value} is not allowed; give a whole number of at least {least}")
+    return value
 
 
 def _format(wing):
@@ -237,11 +251,11 @@ def _sampler(wing, golden, progress):
     return sample
 
 
-def _judge(wing, out, golden, count):
+def _judge(wing, out, golden, count, device):
     """Answer held-out prompts with the finished model; the table goes to stdout, the rows to the run folder."""
     if not count:
         return
-    run = wing.load(out, device=wing.choose_device("auto"))
+    run = wing.load(out, device=wing.choose_device(device))
     rows, summary = report.judged(wing, run, golden[:count])
     report.write(out / ANSWERS, rows)
     print(report.table(rows, summary))
