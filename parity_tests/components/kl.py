@@ -11,7 +11,9 @@ def draw(source):
     shape = (source.integer(1, 4), source.size(17))
     logprobs = -np.abs(source.array("logprobs", shape, ("one", "sixteen")))
     far = source.choice("near", "near", "same", "100 nats above", "100 nats below", "some far")
-    distance = source.rng.standard_normal(shape) * source.choice(0.1, 1.0)
+    distance = source.rng.standard_normal(shape)
+    # Not nearer than 0.1: the complex step takes 1 - exp(-d) apart, and would lose digits that the slope keeps.
+    distance = np.copysign(0.1, distance) + distance * source.choice(0.1, 1.0)
     if far == "same":
         distance = np.zeros(shape)
     elif far == "some far":
