@@ -16,6 +16,7 @@ from numpy_ref import checkpoint_file
 from numpy_ref.config import SampleConfig
 from numpy_ref.errors import RunWarning, UserError
 from numpy_ref.rl import settings as rl_settings
+from numpy_ref.rl.parts import policy_params
 from numpy_ref.rl.rewards import Each, Judge
 from parity_tests import rl_toys
 from parity_tests.rl_toys import CONFIG, TRAIN, base, judge, source
@@ -149,7 +150,7 @@ def test_reading_a_prompt_once_changes_nothing(positions, output):
     generator = torch.Generator().manual_seed(0)
     params = {name: value + 0.1 * torch.randn(value.shape, generator=generator, dtype=value.dtype) for name, value in params.items()}
     own = WINGS[1].module("rl.rollout").rollout(
-        {name: value for name, value in params.items() if "value." not in name and "critic." not in name},
+        policy_params(params),
         dataclasses.replace(config, output="tokens"), [[1, 2, 3], [4, 5], [6] * 9], SampleConfig(tokens=6, top_k=100), (258,), 5,
     )  # fmt: skip
     batch = WINGS[1].module("rl.batch").chosen(own, torch.tensor([0, 1, 2, 3, 4, 7, 8, 10, 11, 12, 13, 14]))
