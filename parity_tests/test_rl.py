@@ -16,6 +16,7 @@ from numpy_ref import checkpoint_file
 from numpy_ref.config import SampleConfig
 from numpy_ref.errors import RunWarning, UserError
 from numpy_ref.rl import settings as rl_settings
+from numpy_ref.rl.parts import policy_params
 from numpy_ref.rl.rewards import Each, Judge
 from parity_tests import rl_toys
 from parity_tests.rl_toys import CONFIG, TRAIN, base, judge, source
@@ -137,6 +138,51 @@ def test_how_the_batch_is_cut_changes_nothing(wing, settings):
         np.testing.assert_allclose(other, loss, rtol=1e-11, atol=1e-13)
         for name, grad in whole.items():
             np.testing.assert_allclose(cut[name], grad, rtol=1e-9, atol=1e-13, err_msg=name)
+
+
+@pytest.mark.parametrize("positions", ["rope", "learned", "sinusoidal"])
+@pytest.mark.parametrize("output", ["value", "critic"])
+def test_reading_a_prompt_once_changes_nothing(positions, output):
+    """Completions of one prompt share its computation on the Torch side: the same values and gradients, also for prompts of
+    unequal length, groups of unequal size and completions that count nothing."""
+    config = dataclasses.replace(CONFIG, positions=positions, output=output, layers=2)
+    params = WINGS[1].module("rl.policy").with_value(WINGS[1].array(base(dataclasses.replace(config, output="tokens"))), config)
+    generator = torch.Generator().manual_seed(0)
+    params = {name: value + 0.1 * torch.randn(value.shape, generator=generator, dtype=value.dtype) for name, value in params.items()}
+    own = WINGS[1].module("rl.rollout").rollout(
+        policy_params(params),
+        dataclasses.replace(config, output="tokens"), [[1, 2, 3], [4, 5], [6] * 9], SampleConfig(tokens=6, top_k=100), (258,), 5,
+    )  # fmt: skip
+    batch = WINGS[1].module("rl.batch").chosen(own, torch.tensor([0, 1, 2, 3, 4, 7, 8, 10, 11, 12, 13, 14]))
+    batch["mask"][3] = False
+    found = []
+    for shared in (None, (batch["prompts"], batch["starts"])):
+        leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
+        outputs = WINGS[1].module("rl.policy").policy(
+            batch["tokens"], batch["mask"], leaves, config, kept=batch["kept"], shared=shared
+        )
+        total = sum((one * torch.sin(torch.arange(one.numel()).view(one.shape) + n)).sum() for n, one in enumerate(outputs))
+        found.append([*outputs, *torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)])
+    for plain_one, shared_one in zip(*found):
+        torch.testing.assert_close(shared_one, plain_one, rtol=1e-10, atol=1e-12)
+    packed = WINGS[1].module("rl.shared_prompts")._packed(batch["tokens"], batch["mask"], batch["prompts"], batch["starts"])
+    assert packed is not None and packed[0].numel() < 0.8 * batch["tokens"].numel(), "nothing was shared: the test shows nothing"
+
+
+@both
+def test_rows_without_a_gradient_are_left_out_of_no_sum(wing):
+    """Groups that are all alike are not computed, and still count in the mean."""
+    params, config, batch, objective = experience(wing, GRPO)
+    batch = dict(batch)
+    flat = plain(batch["advantages"]).copy()
+    flat[:8] = 0.0
+    batch["advantages"] = wing.array(flat)
+    loss, grads = gradients(wing, GRPO, params, config, batch, objective, "token")
+    settings = dataclasses.replace(GRPO, entropy=1e-300)  # now every row has something to say
+    other, whole = gradients(wing, settings, params, config, batch, objective, "token")
+    np.testing.assert_allclose(loss, other, rtol=1e-12)
+    for name, grad in whole.items():
+        np.testing.assert_allclose(grads[name], grad, rtol=1e-9, atol=1e-14, err_msg=name)
 
 
 @both

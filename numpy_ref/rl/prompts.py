@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from numpy_ref.data.chat_format import ChatFormat
 from numpy_ref.errors import UserError
-from numpy_ref.tasks.task import Draws, Example, Task, example, examples, score
+from numpy_ref.tasks.task import PATIENCE, Draws, Example, Task, example, score
 
 DEFINITION = "text and ids: no arithmetic on arrays"
 
@@ -36,10 +36,12 @@ class Speech:
         return (self.chat.end,) if self.chat else (int(self.encode("\n")[-1]),)
 
     def prompt(self, text, system=None):
-        """The ids of a prompt, as a tuple."""
-        if not self.chat:
+        """The ids of a prompt, as a tuple. ``text`` may be the messages of a conversation, for a model with a chat format."""
+        if not self.chat and isinstance(text, str):
             return tuple(map(int, self.encode(text)))
-        messages = [{"role": "user", "content": text}]
+        if not self.chat:
+            raise UserError("these prompts are conversations, and the model knows no chat format; fine-tune it by `sft` first")
+        messages = [{"role": "user", "content": text}] if isinstance(text, str) else list(text)
         messages = [{"role": "system", "content": system}] * (system is not None) + messages
         return tuple(map(int, self.chat.prompt(messages, self.encode)))
 
@@ -64,11 +66,11 @@ class TaskPrompts:
         return [self._prompt(number, level) for number in range(position, position + count)]
 
     def held_out(self, count):
-        """The first ``count`` held-out Prompts, shared out evenly over the tasks."""
+        """The first ``count`` held-out Prompts, shared out evenly over the tasks; of an easy task, as many as it has."""
         found = []
         for place, task in enumerate(self.tasks):
             share = count // len(self.tasks) + (place < count % len(self.tasks))
-            found += [self._as_prompt(one, task) for one in examples(task, "held_out", share)]
+            found += [self._as_prompt(one, task) for one in _different(task, share)]
         return found
 
     def _prompt(self, number, level):
@@ -115,8 +117,19 @@ class FilePrompts:
 
     def _as_prompt(self, one):
         answer = getattr(one, "answer", None)
-        known = None if answer is None else Example(one.prompt, answer, one.prompt)
+        known = None if answer is None else Example(str(one.prompt), answer, str(one.prompt))
         return Prompt(self.speech.prompt(one.prompt, getattr(one, "system", None)), known)
+
+
+def _different(task, count):
+    """At most ``count`` held-out Examples with different prompts; after many draws without a new one there are no more."""
+    found, number, last = {}, 0, 0
+    while len(found) < count and number - last < PATIENCE:
+        one = example(task, "held_out", 0, number)
+        if one.prompt not in found:
+            found[one.prompt], last = one, number
+        number += 1
+    return list(found.values())
 
 
 def adapted_level(level, pass_rate, speed, tasks):

@@ -80,7 +80,7 @@ def named(text, weight=1.0):
         return BUILT_IN[text](weight)
     module, colon, name = text.partition(":")
     if not colon:
-        raise UserError(f"there is no reward {text!r}; choose {', '.join(BUILT_IN)}, or give a function as module:name")
+        raise UserError(f"there is no reward {text!r}; choose {', '.join(BUILT_IN)}, the run folder of a reward model, or a function module:name")
     try:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
