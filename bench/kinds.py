@@ -8,7 +8,7 @@ A job may say how many ``rounds`` it takes and how many seconds an answer may ta
 import importlib
 
 MODULES = (  # in the order of the report
-    "speedrun", "inference", "windows", "quality", "speculation", "kernels", "tokenizing", "memory", "preferences", "io",
+    "speedrun", "inference", "windows", "quality", "speculation", "kernels", "tokenizing", "memory", "tuning", "preferences", "io",
     "reliability",
 )  # fmt: skip
 KINDS = {
@@ -19,6 +19,7 @@ KINDS = {
     "attention": "kernels",
     "tokenizing": "tokenizing",
     "memory": "memory",
+    "tuning": "tuning",
     "reward": "preferences",
     "io": "io",
     "speedrun": "speedrun",

@@ -313,40 +313,43 @@ def sections(found, drawn):
         titles = ("step", "tokens/s", "steps", "s", "s to nanoGPT's loss", "times sooner", "final loss", "against nanoGPT")
         words = (
             f"Bytes of {source}: training for as long as nanoGPT's published CPU recipe takes for its 2,000 steps, and the "
-            "loss on held-out text in nats a byte. Each line changes what it names in the line before and keeps the rest; "
-            "the last is `train --preset speedrun`. Evaluations stop the clock, compiling does not."
+            "loss on held-out text in nats a byte. Each line changes what it names in the line before and keeps the rest, "
+            "but for what was only tried; the last is `train --preset speedrun`. Evaluations stop the clock, compiling does "
+            "not. A small text is read several times in that minute: steps that learn faster then also learn it by heart "
+            "sooner, and lose at the end some of what they gained."
         )
         picture = "\n\n![speedrun](speedrun.png)" if "speedrun.png" in drawn and number == 0 else ""  # of all texts
+        words = words if number == 0 else f"The same on {source}."
         yield f"## Speedrun: {source}\n\n{words}\n\n{table(titles, lines)}{picture}"
 
 
 def picture(measured):
     """Held-out loss over seconds, one panel a text, one curve a step of the ladder."""
+    from matplotlib import colormaps
+
     from bench.pictures import INK, figure_with_panels
 
-    found = runs(measured)
+    found, order = runs(measured), [step.name for step in LADDER]
     if not found:
         return None
     figure, panels = figure_with_panels(6.2 * len(found), 4.2, ncols=len(found), squeeze=False)
     for axes, (source, group) in zip(panels.flat, found.items()):
         target = group[0]["notes"]["curve"][-1][1]
         axes.axhline(target, color=INK, linewidth=0.8, linestyle=":")
-        for place, row in enumerate(group):
-            ends = place in (0, len(group) - 1)
-            shade = (0.55, 0.55, 0.58) if place == 0 else _blue(place / (len(group) - 1))
-            axes.plot(*zip(*row["notes"]["curve"]), color=shade, linewidth=2.0 if ends else 1.1, label=row["shape"]["step"])
-        axes.set_ylim(min(row["value"] for row in group) - 0.05, target + 1.0)
+        for row in group:
+            place = order.index(row["shape"]["step"])
+            ends, tried = place in (0, len(order) - 1), LADDER[place].aside
+            colour = INK if place == 0 else colormaps["turbo"](0.08 + 0.84 * place / len(order))
+            style = {"linewidth": 2.4 if ends else 1.2, "linestyle": "--" if tried else "-", "color": colour}
+            axes.plot(*zip(*row["notes"]["curve"]), **style, label=row["shape"]["step"])
+        lowest = min(loss for row in group for _, loss in row["notes"]["curve"])
+        axes.set_ylim(lowest - 0.05, target + 1.0)
         axes.set_xlabel("seconds of training")
         axes.set_ylabel("held-out loss, nats a byte")
         axes.set_title(f"Speedrun: {source}", loc="left")
         axes.grid()
         axes.legend(frameon=False, fontsize=7)
     return figure
-
-
-def _blue(share):
-    """From a light blue to a dark one."""
-    return tuple(light + share * (dark - light) for light, dark in zip((0.72, 0.82, 0.95), (0.05, 0.17, 0.42)))
 
 
 PICTURES = {"speedrun.png": picture}

@@ -156,7 +156,9 @@ for d in (16, 256, 4096):
     q, k = rng.standard_normal((2, 200, d))
     raw = q @ k.T
     largest = [softmax(s)[0].max(-1).mean() for s in (raw, raw / math.sqrt(d))]
-    print(f"d = {d:5}   deviation of the scores {raw.std():6.1f}   largest share: unscaled {largest[0]:.2f}, scaled {largest[1]:.2f}")
+    print(
+        f"d = {d:5}   deviation of the scores {raw.std():6.1f}   largest share: unscaled {largest[0]:.2f}, scaled {largest[1]:.2f}"
+    )
 
 # %% [markdown]
 # A text is predicted from left to right, so no position may look at what comes after it: those scores become -inf before the
@@ -191,7 +193,11 @@ dquery, dkey, dvalue = vjp(dy)
 P = attention_weights(query, key, causal=True)
 dP = dy @ np.swapaxes(value, -1, -2)
 dS = P * (dP - np.sum(dP * P, axis=-1, keepdims=True))
-print("by hand:", np.allclose(dS @ key / math.sqrt(2), dquery), np.allclose(np.swapaxes(dS, -1, -2) @ query / math.sqrt(2), dkey))
+print(
+    "by hand:",
+    np.allclose(dS @ key / math.sqrt(2), dquery),
+    np.allclose(np.swapaxes(dS, -1, -2) @ query / math.sqrt(2), dkey),
+)
 
 t = rng.standard_normal(query.shape)
 exact = np.sum(dy * slope(lambda q: scaled_dot_product_attention(q, key, value, causal=True)[0], query, t))
@@ -224,7 +230,11 @@ x, weight, bias = rng.standard_normal(6), np.ones(6), np.zeros(6)
 y, vjp = layer_norm(x, weight, bias)
 dy = rng.standard_normal(6)
 n, r = y, np.sqrt(x.var() + 1e-5)
-terms = {"dn alone": dy, "and the mean": dy - dy.mean(), "and the length": dy - dy.mean() - n * (dy * n).mean()}
+terms = {
+    "dn alone": dy,
+    "and the mean": dy - dy.mean(),
+    "and the length": dy - dy.mean() - n * (dy * n).mean(),
+}
 t = rng.standard_normal(6)
 exact = np.sum(dy * slope(lambda x: layer_norm(x, weight, bias)[0], x, t))
 for name, term in terms.items():
@@ -300,13 +310,21 @@ sizes = {
     "post-norm": gradient_by_layer("post", 1.0),
     "pre-norm": gradient_by_layer("pre", 1.0),
 }
-print("\n".join(f"{name:32} first layer / last layer: {size[0] / size[-1]:.2g}" for name, size in sizes.items()))
+print(
+    "\n".join(f"{name:32} first layer / last layer: {size[0] / size[-1]:.2g}" for name, size in sizes.items())
+)
 
 # %% [markdown]
 # The picture to remember of this lesson:
 
 # %%
-curves(sizes, "How much gradient reaches each layer", xlabel="layer, counted from the input", ylabel="root mean square of the gradient", logarithmic=True)
+curves(
+    sizes,
+    "How much gradient reaches each layer",
+    xlabel="layer, counted from the input",
+    ylabel="root mean square of the gradient",
+    logarithmic=True,
+)
 
 # %% [markdown]
 # **Exercises:** `01_feed_forward`, `01_block`.
@@ -331,7 +349,9 @@ logits, vjp = transformer(text[:, :-1], params, config)
 loss, loss_vjp = cross_entropy(logits, text[:, 1:])
 grads = vjp(loss_vjp(1.0))
 print("\n".join(tree(describe(config, train_config)["shapes"])))
-print(f"\n{parameter_count(config):,} parameters, logits {logits.shape}, loss {loss:.3f}, ln 256 = {math.log(256):.3f}")
+print(
+    f"\n{parameter_count(config):,} parameters, logits {logits.shape}, loss {loss:.3f}, ln 256 = {math.log(256):.3f}"
+)
 print("a gradient for every parameter:", all(grads[name].shape == params[name].shape for name in params))
 
 # %% [markdown]
@@ -341,7 +361,12 @@ print("a gradient for every parameter:", all(grads[name].shape == params[name].s
 changed = text[:, :-1].copy()
 changed[0, -1] = 33
 other, _ = transformer(changed, params, config)
-print("earlier positions unchanged:", np.array_equal(other[0, :-1], logits[0, :-1]), "  last one changed:", not np.array_equal(other[0, -1], logits[0, -1]))
+print(
+    "earlier positions unchanged:",
+    np.array_equal(other[0, :-1], logits[0, :-1]),
+    "  last one changed:",
+    not np.array_equal(other[0, -1], logits[0, -1]),
+)
 
 # %% [markdown]
 # ## The other side: PyTorch
@@ -357,7 +382,9 @@ from torch_impl.model.transformer import transformer as torch_transformer
 from torch_impl.training.losses import cross_entropy as torch_cross_entropy
 
 torch_params = {name: torch.from_numpy(value).requires_grad_() for name, value in params.items()}
-torch_loss = torch_cross_entropy(torch_transformer(torch.from_numpy(text[:, :-1]), torch_params, config), torch.from_numpy(text[:, 1:]))
+torch_loss = torch_cross_entropy(
+    torch_transformer(torch.from_numpy(text[:, :-1]), torch_params, config), torch.from_numpy(text[:, 1:])
+)
 torch_loss.backward()
 worst = max(np.abs(torch_params[name].grad.numpy() - grads[name]).max() for name in params)
 print(f"loss: {loss:.15f} and {torch_loss.item():.15f};  largest difference of any gradient: {worst:.1e}")
@@ -383,7 +410,10 @@ def torch_step():
 
 
 times = {"NumPy": seconds(numpy_step, 3), "PyTorch": seconds(torch_step, 3)}
-print(f"forward and backward of {8 * 128} tokens, float32: " + ", ".join(f"{name} {1000 * time:.0f} ms" for name, time in times.items()))
+print(
+    f"forward and backward of {8 * 128} tokens, float32: "
+    + ", ".join(f"{name} {1000 * time:.0f} ms" for name, time in times.items())
+)
 
 # %% [markdown]
 # ## Further reading

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from lessons.probe import seconds, slope
+from lessons.probe import seconds
 
 # %% [markdown]
 # ## Text to numbers, numbers to examples
@@ -107,8 +107,14 @@ for t in range(40):
     w = new
     m, v = 0.9 * m + 0.1 * 0.01, 0.999 * v + 0.001 * 0.01**2
     plain.append(m / (math.sqrt(v) + 1e-8))
-print(f"first step: corrected {corrected[0]:.3f}, not corrected {plain[0]:.3f}; longest: {max(corrected):.3f} and {max(plain):.3f}")
-curves({"with bias correction": corrected, "without": plain}, "Steps for a constant gradient of 0.01, in units of the learning rate", ylabel="length of the step")
+print(
+    f"first step: corrected {corrected[0]:.3f}, not corrected {plain[0]:.3f}; longest: {max(corrected):.3f} and {max(plain):.3f}"
+)
+curves(
+    {"with bias correction": corrected, "without": plain},
+    "Steps for a constant gradient of 0.01, in units of the learning rate",
+    ylabel="length of the step",
+)
 
 # %% [markdown]
 # The W in AdamW is *decoupled* decay: weights shrink by lr * decay each step, outside of the division. If the decay were added to the
@@ -149,7 +155,9 @@ def train(train_config, dtype=np.float32):
     params = initialise(config, 0, dtype)
     states, losses = init_states(params, train_config), []
     for step in range(train_config.steps):
-        inputs, targets = batch(data, step * train_config.batch, train_config.batch, config.context, train_config.seed)
+        inputs, targets = batch(
+            data, step * train_config.batch, train_config.batch, config.context, train_config.seed
+        )
         metrics, params, states = train_step(params, states, inputs, targets, config, train_config, step)
         losses.append(float(metrics["loss"]))
     return losses, params
@@ -158,7 +166,9 @@ def train(train_config, dtype=np.float32):
 losses, params = train(train_config)
 before = evaluate(initialise(config, 0, np.float32), config, held_out, 8)
 after = evaluate(params, config, held_out, 8)
-print(f"held-out text: {before['loss']:.3f} nats a byte before, {after['loss']:.3f} after; perplexity {before['perplexity']:.0f} and {after['perplexity']:.1f}")
+print(
+    f"held-out text: {before['loss']:.3f} nats a byte before, {after['loss']:.3f} after; perplexity {before['perplexity']:.0f} and {after['perplexity']:.1f}"
+)
 
 # %% [markdown]
 # Perplexity is exp(loss): the model hesitates as if among so many equally likely bytes.
@@ -169,7 +179,11 @@ print(f"held-out text: {before['loss']:.3f} nats a byte before, {after['loss']:.
 # %%
 short = replace(train_config, steps=400, batch=8)
 runs = {f"learning rate {lr:g}": train(replace(short, lr=lr))[0] for lr in (1e-4, 1e-3, 1e-2, 1.0)}
-print("\n".join(f"{name:20} loss of the last 20 steps {np.mean(values[-20:]):.2f}" for name, values in runs.items()))
+print(
+    "\n".join(
+        f"{name:20} loss of the last 20 steps {np.mean(values[-20:]):.2f}" for name, values in runs.items()
+    )
+)
 curves(runs, "Four hundred steps with four learning rates", smooth=True)
 
 # %% [markdown]
@@ -184,7 +198,12 @@ from lessons.draw.loss_surface import loss_surface
 from numpy_ref.model.transformer import transformer
 
 some_inputs, some_targets = batch(data, 10_000, 16, config.context, 1)
-loss_surface(lambda params: cross_entropy(transformer(some_inputs, params, config)[0], some_targets)[0], params, span=0.6, steps=17)
+loss_surface(
+    lambda params: cross_entropy(transformer(some_inputs, params, config)[0], some_targets)[0],
+    params,
+    span=0.6,
+    steps=17,
+)
 
 # %% [markdown]
 # ## Back to text
@@ -199,7 +218,11 @@ from lessons.draw.sampling import sampling
 
 prompt = encode("The wat")
 logits, _ = transformer(prompt[None].astype(np.int64), params, config)
-sampling(logits[0, -1].astype(np.float64), [decode([i]).replace(" ", "·").replace("\n", "↵") for i in range(256)], top_p=0.9)
+sampling(
+    logits[0, -1].astype(np.float64),
+    [decode([i]).replace(" ", "·").replace("\n", "↵") for i in range(256)],
+    top_p=0.9,
+)
 
 # %% [markdown]
 # To draw means: add the probabilities up until the sum exceeds a uniform number. Off by one in "exceeds" and a token of
@@ -230,7 +253,13 @@ for name, choice in {
 from lessons.draw.attention import attention
 
 line = "the keeper of the lighth"
-attention(encode(line).astype(np.int64), list(line), params, config, title="Where the heads of a model of 33,280 numbers look")
+attention(
+    encode(line).astype(np.int64),
+    list(line),
+    params,
+    config,
+    title="Where the heads of a model of 33,280 numbers look",
+)
 
 # %% [markdown]
 # ## The other side: PyTorch
@@ -249,8 +278,13 @@ short = replace(train_config, steps=30)
 torch_params = torch_initialise(config, 0, torch.float64)
 torch_states, torch_losses = torch_init_states(torch_params, short), []
 for step in range(short.steps):
-    inputs, targets = (torch.from_numpy(part) for part in batch(data, step * short.batch, short.batch, config.context, short.seed))
-    metrics, torch_params, torch_states = torch_train_step(torch_params, torch_states, inputs, targets, config, replace(short, dtype="float64"), step)
+    inputs, targets = (
+        torch.from_numpy(part)
+        for part in batch(data, step * short.batch, short.batch, config.context, short.seed)
+    )
+    metrics, torch_params, torch_states = torch_train_step(
+        torch_params, torch_states, inputs, targets, config, replace(short, dtype="float64"), step
+    )
     torch_losses.append(float(metrics["loss"]))
 ours = train(replace(short, dtype="float64"), np.float64)[0]
 print(f"loss after 30 steps: NumPy {ours[-1]:.12f}, PyTorch {torch_losses[-1]:.12f}")
@@ -266,11 +300,22 @@ def numpy_step(params=initialise(big, 0, np.float32)):
 
 
 def torch_step(params=torch_initialise(big, 0, torch.float32)):
-    torch_train_step(params, torch_init_states(params, settings), torch.from_numpy(inputs), torch.from_numpy(targets), big, settings, 0)
+    torch_train_step(
+        params,
+        torch_init_states(params, settings),
+        torch.from_numpy(inputs),
+        torch.from_numpy(targets),
+        big,
+        settings,
+        0,
+    )
 
 
 times = {"NumPy": seconds(numpy_step, 3), "PyTorch": seconds(torch_step, 3)}
-print("a training step of the showcase on 1,024 tokens: " + ", ".join(f"{name} {1000 * time:.0f} ms" for name, time in times.items()))
+print(
+    "a training step of the showcase on 1,024 tokens: "
+    + ", ".join(f"{name} {1000 * time:.0f} ms" for name, time in times.items())
+)
 
 # %% [markdown]
 # Train it for real with `make demo`: two and a half minutes on two cores, and it writes English.

@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from lessons.draw.curves import curves
-from lessons.probe import seconds, slope
+from lessons.probe import seconds
 
 rng = np.random.default_rng(0)
 
@@ -42,8 +42,14 @@ print(f"cosine between dx and x: {dx @ x / np.linalg.norm(dx) / np.linalg.norm(x
 
 large = rng.standard_normal((2048, 256)).astype(np.float32)
 one, zero = np.ones(256, np.float32), np.zeros(256, np.float32)
-times = {"layer norm": seconds(lambda: layer_norm(large, one, zero)[1](large)), "RMS norm": seconds(lambda: rms_norm(large, one)[1](large))}
-print("forward and backward in NumPy: " + ", ".join(f"{name} {1000 * time:.1f} ms" for name, time in times.items()))
+times = {
+    "layer norm": seconds(lambda: layer_norm(large, one, zero)[1](large)),
+    "RMS norm": seconds(lambda: rms_norm(large, one)[1](large)),
+}
+print(
+    "forward and backward in NumPy: "
+    + ", ".join(f"{name} {1000 * time:.1f} ms" for name, time in times.items())
+)
 
 # %% [markdown]
 # **Exercises:** `03_rms_norm`, `03_rms_norm_backward`.
@@ -103,10 +109,16 @@ print("positions 1000 ... 1003 in bfloat16:", round_to(positions.astype(np.float
 # only slow ones are stretched. Turns over the text, fastest and slowest pairs of a head of width 64:
 
 # %%
-for name, options in {"as trained, 2,000 tokens": {}, "linear, x 4": {"scaling": "linear", "factor": 4.0}, "ntk, x 4": {"scaling": "ntk", "factor": 4.0}}.items():
+for name, options in {
+    "as trained, 2,000 tokens": {},
+    "linear, x 4": {"scaling": "linear", "factor": 4.0},
+    "ntk, x 4": {"scaling": "ntk", "factor": 4.0},
+}.items():
     f, _ = rope_frequencies(64, **options)
     length = 2000 if not options else 8000
-    print(f"{name:26} rad a token: fastest {f[0]:.3f}, slowest {f[-1]:.2e}   turns over the text: fastest {length * f[0] / 2 / math.pi:7.1f}, slowest {length * f[-1] / 2 / math.pi:.3f}")
+    print(
+        f"{name:26} rad a token: fastest {f[0]:.3f}, slowest {f[-1]:.2e}   turns over the text: fastest {length * f[0] / 2 / math.pi:7.1f}, slowest {length * f[-1] / 2 / math.pi:.3f}"
+    )
 
 # %% [markdown]
 # **Exercises:** `03_rope_frequencies`, `03_rope`; and `03_alibi`, the other way to see distances: a penalty that grows with them.
@@ -125,7 +137,17 @@ for name, options in {"as trained, 2,000 tokens": {}, "linear, x 4": {"scaling":
 from numpy_ref.model.activations import gelu, relu, silu
 
 grid = np.linspace(-5, 3, 161)
-curves({"ReLU": (grid, relu(grid)[0]), "GELU": (grid, gelu(grid)[0]), "SiLU": (grid, silu(grid)[0]), "slope of SiLU": (grid, silu(grid)[1](np.ones_like(grid)))}, "Three ways to bend", xlabel="x", ylabel="y")
+curves(
+    {
+        "ReLU": (grid, relu(grid)[0]),
+        "GELU": (grid, gelu(grid)[0]),
+        "SiLU": (grid, silu(grid)[0]),
+        "slope of SiLU": (grid, silu(grid)[1](np.ones_like(grid))),
+    },
+    "Three ways to bend",
+    xlabel="x",
+    ylabel="y",
+)
 
 # %% [markdown]
 # **Exercises:** `03_silu`, `03_swiglu`.
@@ -152,11 +174,15 @@ steps = []
 for t in range(text.shape[1]):
     logits, cache = cached_transformer(text[:, t : t + 1], params, config, cache, last=True)
     steps.append(logits[0])
-print(f"largest difference between one pass over 100 tokens and 100 cached steps: {np.abs(np.array(steps) - whole[0]).max():.1e}")
+print(
+    f"largest difference between one pass over 100 tokens and 100 cached steps: {np.abs(np.array(steps) - whole[0]).max():.1e}"
+)
 
 with_cache = seconds(lambda: cached_transformer(text[:, :1], params, config, cache, last=True))
 without = seconds(lambda: transformer(text, params, config), 3)
-print(f"token 101 in NumPy: {1000 * without:.1f} ms by reading all again, {1000 * with_cache:.1f} ms with the cache")
+print(
+    f"token 101 in NumPy: {1000 * without:.1f} ms by reading all again, {1000 * with_cache:.1f} ms with the cache"
+)
 
 # %% [markdown]
 # ## Memory: shared keys, windows, few bits
@@ -178,7 +204,9 @@ for name, changed in {
     "8 key heads for 32": replace(big, window=0),
     "and a window of 4,096": big,
 }.items():
-    print(f"{name:26} {2 * cache_numbers(changed) / 2**30:6.2f} GiB in 16 bits for one text of {changed.context:,} tokens")
+    print(
+        f"{name:26} {2 * cache_numbers(changed) / 2**30:6.2f} GiB in 16 bits for one text of {changed.context:,} tokens"
+    )
 
 # %% [markdown]
 # Who sees whom follows from positions alone, one rule for training, caches and padding. A window of 4 with one sink (the first
@@ -196,7 +224,9 @@ masks = {
     "three documents": visible_keys(own, own, query_documents=documents, key_documents=documents),
 }
 for name, mask in masks.items():
-    print(f"{name}\n" + "\n".join("  " + "".join("# " if seen else ". " for seen in row) for row in mask[0, 0]))
+    print(
+        f"{name}\n" + "\n".join("  " + "".join("# " if seen else ". " for seen in row) for row in mask[0, 0])
+    )
 
 # %% [markdown]
 # **Exercises:** `03_grouped_queries`, `03_visible_keys`, `03_ring_slot`.
@@ -238,7 +268,13 @@ for _ in range(20_000):
     number, following = accept(np.array([p, p]), q[None], [guess], rng.random(2))
     counts[guess if number else following] += 1
     kept += number
-print("wanted", p, "  got", (counts / counts.sum()).round(3), f"  kept {kept / 20_000:.2f}, theory {np.minimum(p, q).sum():.2f}")
+print(
+    "wanted",
+    p,
+    "  got",
+    (counts / counts.sum()).round(3),
+    f"  kept {kept / 20_000:.2f}, theory {np.minimum(p, q).sum():.2f}",
+)
 
 # %% [markdown]
 # **Exercises:** `03_ngram_proposal`, `03_accept`.
@@ -250,7 +286,10 @@ print("wanted", p, "  got", (counts / counts.sum()).round(3), f"  kept {kept / 2
 # %%
 from lessons.draw.model_size import model_size
 
-model_size({name: preset(name) for name in ("showcase", "llama-1m")}, "The showcase (2019's architecture) and llama-1m")
+model_size(
+    {name: preset(name) for name in ("showcase", "llama-1m")},
+    "The showcase (2019's architecture) and llama-1m",
+)
 
 # %% [markdown]
 # ## The other side: PyTorch
@@ -259,7 +298,6 @@ model_size({name: preset(name) for name in ("showcase", "llama-1m")}, "The showc
 # The same 48 greedy tokens on both sides, after a prompt of 64, measured on the machine that built this page:
 
 # %%
-import time
 
 import torch
 
@@ -277,7 +315,11 @@ for name, run in {
 }.items():
     texts[name] = np.asarray(run()[0])
     times[name] = seconds(run, 3)
-print("same tokens:", np.array_equal(*texts.values()), "  " + ", ".join(f"{name} {48 / time:.0f} tokens/s" for name, time in times.items()))
+print(
+    "same tokens:",
+    np.array_equal(*texts.values()),
+    "  " + ", ".join(f"{name} {48 / time:.0f} tokens/s" for name, time in times.items()),
+)
 
 # %% [markdown]
 # And attention over a window of 128 in a long text, where the reference computes all scores and hides most of them, while the

@@ -49,7 +49,10 @@ line = "The lighthouse keeper's daughter counted 1,024 waves: naïve, perhaps.\n
 small = BPE(train([text], 256 + 60))
 large = BPE(vocabulary)
 cuts = {"bytes": [bytes([b]) for b in line.encode()]}
-cuts |= {f"BPE, {len(one.vocabulary)} tokens": [one.vocabulary.tokens[i] for i in one.encode(line)] for one in (small, large)}
+cuts |= {
+    f"BPE, {len(one.vocabulary)} tokens": [one.vocabulary.tokens[i] for i in one.encode(line)]
+    for one in (small, large)
+}
 draw_tokens(line, cuts, "One text, three tokenizers")
 
 # %% [markdown]
@@ -107,7 +110,9 @@ every = np.abs(np.concatenate([grad.ravel() for grad in grads.values()]))
 every = every[every > 0]
 for scale in (1.0, 2.0**7, 2.0**13):
     lost = np.mean(np.asarray(round_to((every * scale / 1e3).astype(np.float32), "float16")) == 0)
-    print(f"gradients a thousand times smaller than these, scale 2^{int(math.log2(scale)):<2}: {100 * lost:5.1f} % become 0 in float16")
+    print(
+        f"gradients a thousand times smaller than these, scale 2^{int(math.log2(scale)):<2}: {100 * lost:5.1f} % become 0 in float16"
+    )
 
 # %% [markdown]
 # **Exercises:** `04_bfloat16`, `04_loss_scale`.
@@ -127,7 +132,10 @@ targets_some = targets.copy()
 targets_some[:4, 4:] = -100  # in the first half of the rows only four tokens count
 whole, _ = loss_and_grads(params, inputs, targets_some, config, train_config, 0)
 parts, _ = loss_and_grads(params, inputs, targets_some, config, replace(train_config, accumulate=2), 0)
-halves = [loss_and_grads(params, inputs[rows], targets_some[rows], config, train_config, 0)[0] for rows in (slice(0, 4), slice(4, 8))]
+halves = [
+    loss_and_grads(params, inputs[rows], targets_some[rows], config, train_config, 0)[0]
+    for rows in (slice(0, 4), slice(4, 8))
+]
 print(f"whole batch {whole:.9f}   in two parts {parts:.9f}   mean of the parts' means {np.mean(halves):.9f}")
 
 # %% [markdown]
@@ -143,7 +151,9 @@ hidden, head = rng.standard_normal((512, 64)), rng.standard_normal((5000, 64)) /
 ids = rng.integers(0, 5000, 512)
 full, full_vjp = cross_entropy(hidden @ head.T, ids)
 chunked, chunked_vjp = linear_cross_entropy(hidden, head, ids, chunk=64)
-print(f"loss {full:.12f} and {chunked:.12f}; dW equal to {np.abs(chunked_vjp(1.0)[1] - full_vjp(1.0).T @ hidden).max():.1e}")
+print(
+    f"loss {full:.12f} and {chunked:.12f}; dW equal to {np.abs(chunked_vjp(1.0)[1] - full_vjp(1.0).T @ hidden).max():.1e}"
+)
 print(f"logits in memory: {512 * 5000 * 8 / 2**20:.1f} MiB and {64 * 5000 * 8 / 2**20:.1f} MiB")
 
 # %% [markdown]
@@ -166,10 +176,21 @@ from numpy_ref.training.muon import orthogonalise
 
 _, grads = loss_and_grads(initialise(config, 0, np.float64), inputs, targets, config, train_config, 0)
 gradient = grads["blocks.0.feed_forward.up.weight"]
-before = np.linalg.svd(gradient, compute_uv=False)[:-1]  # what comes out of a layer norm has mean 0: the last one is 0
+before = np.linalg.svd(gradient, compute_uv=False)[
+    :-1
+]  # what comes out of a layer norm has mean 0: the last one is 0
 singular = {"the gradient": before / before[0]}
-singular |= {f"after {n} step{'s' * (n > 1)}": np.linalg.svd(orthogonalise(gradient, n), compute_uv=False)[:-1] for n in (1, 3, 5)}
-curves(singular, "Singular values of a gradient under Muon's iteration", xlabel="singular value, largest first", ylabel="size", logarithmic=True)
+singular |= {
+    f"after {n} step{'s' * (n > 1)}": np.linalg.svd(orthogonalise(gradient, n), compute_uv=False)[:-1]
+    for n in (1, 3, 5)
+}
+curves(
+    singular,
+    "Singular values of a gradient under Muon's iteration",
+    xlabel="singular value, largest first",
+    ylabel="size",
+    logarithmic=True,
+)
 
 # %% [markdown]
 # Is it worth it? The same model, the same 300 steps, each optimiser with its own best of three learning rates:
@@ -196,7 +217,11 @@ for name in ("adamw", "muon"):
     runs = {lr: run(optimizer=name, lr=lr) for lr in (5e-3, 1e-2, 2e-2)}
     lr = min(runs, key=lambda lr: np.mean(runs[lr][-30:]))
     best[f"{name}, lr {lr:g}"] = runs[lr]
-print("\n".join(f"{name:16} loss of the last 30 steps {np.mean(losses[-30:]):.3f}" for name, losses in best.items()))
+print(
+    "\n".join(
+        f"{name:16} loss of the last 30 steps {np.mean(losses[-30:]):.3f}" for name, losses in best.items()
+    )
+)
 curves(best, "AdamW and Muon, each at its best of three learning rates", smooth=True)
 
 # %% [markdown]
@@ -240,7 +265,10 @@ with tempfile.TemporaryDirectory() as folder:
     straight = train_loop(config, settings, dataset, Path(folder) / "a")
     train_loop(config, settings, dataset, Path(folder) / "b", stop_after=5)
     resumed = train_loop(config, settings, dataset, Path(folder) / "b", resume=True)
-print("same weights:", all(np.array_equal(straight.params[name], resumed.params[name]) for name in straight.params))
+print(
+    "same weights:",
+    all(np.array_equal(straight.params[name], resumed.params[name]) for name in straight.params),
+)
 
 # %% [markdown]
 # ## The other side: PyTorch
@@ -256,7 +284,11 @@ same = fast_train([text], 656) == vocabulary
 slow, fast = (seconds(lambda f=f: f([text], 356), 1) for f in (train, fast_train))
 print(f"same vocabulary: {same};  100 merges: reference {slow:.2f} s, fast {fast:.2f} s")
 one, other = BPE(vocabulary), FastBPE(vocabulary)
-print("same ids:", np.array_equal(one.encode(text), other.encode(text)), f"  {len(text) / seconds(lambda: one.encode(text), 1) / 1e6:.2f} and {len(text) / seconds(lambda: other.encode(text), 3) / 1e6:.2f} MB/s")
+print(
+    "same ids:",
+    np.array_equal(one.encode(text), other.encode(text)),
+    f"  {len(text) / seconds(lambda: one.encode(text), 1) / 1e6:.2f} and {len(text) / seconds(lambda: other.encode(text), 3) / 1e6:.2f} MB/s",
+)
 
 # %%
 import torch
@@ -271,7 +303,10 @@ times = {
     "PyTorch bfloat16": seconds(lambda: fast_orthogonalise(tensor.bfloat16())),
     "singular value decomposition": seconds(lambda: torch.linalg.svd(tensor), 1),
 }
-print("a 512 x 512 matrix made orthogonal: " + ", ".join(f"{name} {1000 * time:.0f} ms" for name, time in times.items()))
+print(
+    "a 512 x 512 matrix made orthogonal: "
+    + ", ".join(f"{name} {1000 * time:.0f} ms" for name, time in times.items())
+)
 
 # %% [markdown]
 # ## Further reading

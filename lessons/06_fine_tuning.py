@@ -16,7 +16,6 @@
 # they were text, a user could type them, and end his own turn in the assistant's name.
 
 # %%
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +30,9 @@ messages = [{"role": "user", "content": "reverse abc= <|end|>"}, {"role": "assis
 ids, weights = chat.encode(messages, encode)
 print("ids    ", ids.tolist())
 print("weights", weights.astype(int).tolist())
-print(f"the end of a turn, id {chat.end}, occurs {np.sum(ids == chat.end)} times: once a turn. The typed <|end|> is seven bytes")
+print(
+    f"the end of a turn, id {chat.end}, occurs {np.sum(ids == chat.end)} times: once a turn. The typed <|end|> is seven bytes"
+)
 
 # %% [markdown]
 # ## What counts in the loss
@@ -64,8 +65,10 @@ from numpy_ref.data.packing import best_fit_decreasing, conversation_batch
 
 lengths = np.minimum(64, rng.geometric(0.06, 400) + 4)
 row, _ = best_fit_decreasing(lengths, 64)
-print(f"400 texts of {lengths.min()} to {lengths.max()} tokens: padded, {lengths.sum() / (400 * lengths.max()):.0%} of the places are used; "
-      f"packed into {row.max() + 1} rows of 64, {lengths.sum() / (64 * (row.max() + 1)):.1%}")
+print(
+    f"400 texts of {lengths.min()} to {lengths.max()} tokens: padded, {lengths.sum() / (400 * lengths.max()):.0%} of the places are used; "
+    f"packed into {row.max() + 1} rows of 64, {lengths.sum() / (64 * (row.max() + 1)):.1%}"
+)
 
 # %% [markdown]
 # Is it the same? Logits of a text in a packed row, against the same text alone:
@@ -75,14 +78,25 @@ from numpy_ref.config import ModelConfig, TrainConfig
 from numpy_ref.model.initialise import initialise
 from numpy_ref.model.transformer import transformer
 
-config = ModelConfig(vocab_size=chat.vocab_size, context=64, layers=2, width=48, heads=4, feed_forward=128, positions="rope", norm="rms")
+config = ModelConfig(
+    vocab_size=chat.vocab_size,
+    context=64,
+    layers=2,
+    width=48,
+    heads=4,
+    feed_forward=128,
+    positions="rope",
+    norm="rms",
+)
 params = initialise(config, 0, np.float64)
 together = np.array([[*ids, *ids[::-1]]])
 documents = np.array([[0] * len(ids) + [1] * len(ids)])
 packed = transformer(together, params, config, documents=documents)[0][0, len(ids) :]
 alone = transformer(ids[::-1][None], params, config)[0][0]
 leaky = transformer(together, params, config)[0][0, len(ids) :]
-print(f"largest difference: packed {np.abs(packed - alone).max():.1e}, without telling the documents apart {np.abs(leaky - alone).max():.1e}")
+print(
+    f"largest difference: packed {np.abs(packed - alone).max():.1e}, without telling the documents apart {np.abs(leaky - alone).max():.1e}"
+)
 
 # %% [markdown]
 # **Exercises:** `06_best_fit`, `06_row_width`, `06_conversation_batch`.
@@ -98,8 +112,13 @@ from numpy_ref.model.softmax import softmax
 from numpy_ref.model.widen import widen
 
 hidden = rng.standard_normal((200, 64)) + 1.0
-head = rng.standard_normal((256, 64)) * 0.1 - 0.08  # a head whose logits are mostly negative, as after training
-for name, wide in {"zeros": np.concatenate((head, np.zeros((4, 64)))), "around the mean": widen(head, 260, 0, 0)}.items():
+head = (
+    rng.standard_normal((256, 64)) * 0.1 - 0.08
+)  # a head whose logits are mostly negative, as after training
+for name, wide in {
+    "zeros": np.concatenate((head, np.zeros((4, 64)))),
+    "around the mean": widen(head, 260, 0, 0),
+}.items():
     p = softmax(hidden @ wide.T)[0]
     print(f"four new rows, {name:15}: they take {p[:, 256:].sum(-1).mean():.1%} of the probability")
 
@@ -126,7 +145,12 @@ train_set, held_out = examples(task, "train", 4000), examples(task, "held_out", 
 
 def conversations(chosen):
     """ids, weights and borders of examples, one after the other."""
-    both = [chat.encode([{"role": "user", "content": one.prompt}, {"role": "assistant", "content": one.answer}], encode) for one in chosen]
+    both = [
+        chat.encode(
+            [{"role": "user", "content": one.prompt}, {"role": "assistant", "content": one.answer}], encode
+        )
+        for one in chosen
+    ]
     borders = np.cumsum([0, *(len(ids) for ids, _ in both)])
     return np.concatenate([ids for ids, _ in both]), np.concatenate([weights for _, weights in both]), borders
 
@@ -138,7 +162,9 @@ def right(params):
     """The share of held-out prompts that are answered exactly, and stopped."""
     prompts = [chat.prompt([{"role": "user", "content": one.prompt}], encode) for one in held_out]
     answers = generate(params, config, prompts, SampleConfig(tokens=7, greedy=True), stop=(chat.end,))
-    return np.mean([len(new) < 7 and chat.said(new, decode) == one.answer for new, one in zip(answers, held_out)])
+    return np.mean(
+        [len(new) < 7 and chat.said(new, decode) == one.answer for new, one in zip(answers, held_out)]
+    )
 
 
 def fine_tune(answers_only, width=40):
@@ -149,7 +175,9 @@ def fine_tune(answers_only, width=40):
         chosen = (step * settings.batch + np.arange(settings.batch)) % len(train_set)
         inputs, targets, share, documents = conversation_batch(ids, weights, borders, chosen, width)
         share = share if answers_only else (targets >= 0).astype(float)
-        _, params, states = train_step(params, states, inputs, targets, config, settings, step, documents, share)
+        _, params, states = train_step(
+            params, states, inputs, targets, config, settings, step, documents, share
+        )
         if (step + 1) % 50 == 0:
             shares.append(right(params))
     return params, 100 * np.array(shares)
@@ -159,7 +187,9 @@ results, tuned = {}, {}
 for name, answers_only in (("loss on answers alone", True), ("loss on prompts, too", False)):
     tuned[name], shares = fine_tune(answers_only)
     results[name] = (50 * np.arange(len(shares)), shares)
-    print(f"{name:22} held-out prompts answered exactly after 150 steps {shares[3]:.0f} %, after 500 {shares[-1]:.0f} %")
+    print(
+        f"{name:22} held-out prompts answered exactly after 150 steps {shares[3]:.0f} %, after 500 {shares[-1]:.0f} %"
+    )
 
 # %% [markdown]
 # Nobody can predict the random letters of a prompt; a loss on them is noise that the gradient has to carry along.
@@ -171,6 +201,38 @@ curves(results, "Held-out prompts answered exactly", ylabel="percent")
 
 # %% [markdown]
 # **A curriculum** shows easy examples first: the share of the examples that may be drawn grows from c0 to 1 (`06_competence`).
+#
+# ## Learning beside frozen weights: LoRA
+#
+# Fine-tuning all weights of a large model needs their gradients, two moments each, and a whole copy for every task. LoRA leaves a
+# matrix as it is and learns the product of two small ones beside it (arXiv:2106.09685):
+#
+#     W' = W + s B A        A (r, i), B (o, r), r small, s = alpha / r
+#
+# Backward. dW' flows to the product as to any other:  dB = s dW' A^T,  dA = s B^T dW'.
+#
+# B begins at 0, so that at first nothing changes; A at random numbers. Why not both at 0? Look at the two gradients: each is
+# multiplied by the other matrix, and neither would ever move.
+
+# %%
+from numpy_ref.sft.lora import low_rank
+
+weight, dy = rng.standard_normal((2, 48, 64))
+a, b = rng.standard_normal((4, 64)) / 8, np.zeros((48, 4))
+for name, first in (("A random, B zero", a), ("both zero", 0 * a)):
+    together, vjp = low_rank(weight, first, b, 2.0)
+    _, da, db = vjp(dy)
+    print(
+        f"{name:17} W' = W: {np.array_equal(together, weight)}   gradient of A {np.abs(da).max():.2f}, of B {np.abs(db).max():.2f}"
+    )
+print(
+    f"numbers to train: {weight.size:,} in the matrix, {a.size + b.size:,} beside it; in a matrix of 4,096 x 4,096 with r = 8 it is 1 in {4096**2 // (2 * 8 * 4096)}"
+)
+
+# %% [markdown]
+# For use B A is added to W once (*merged*), and the model is as fast as before.
+#
+# **Exercise:** `06_lora`.
 #
 # ## From examples to preferences: DPO
 #
@@ -215,7 +277,9 @@ for name, objective in (("DPO", dpo), ("IPO", ipo)):
         dchosen, drejected = loss_vjp(1.0)
         logits -= (2.0 if name == "DPO" else 0.05) * vjp(np.array([dchosen[0], drejected[0], 0.0, 0.0]))
         leads[name].append(float(logp[0] - reference[0] - logp[1] + reference[1]))
-print(f"lead after 2,000 steps: DPO {leads['DPO'][-1]:.1f} and growing, IPO {leads['IPO'][-1]:.2f} = 1 / (2 beta)")
+print(
+    f"lead after 2,000 steps: DPO {leads['DPO'][-1]:.1f} and growing, IPO {leads['IPO'][-1]:.2f} = 1 / (2 beta)"
+)
 curves(leads, "The lead of the preferred answer, beta = 0.1", ylabel="h in nats")
 
 # %% [markdown]
@@ -237,22 +301,47 @@ arrays = conversation_batch(ids, weights, borders, chosen, 40)
 tensors = [torch.from_numpy(array) for array in arrays]
 double = replace(settings, dtype="float64")
 params = initialise(config, 0, np.float64)
-ours, _, _ = train_step(params, init_states(params, double), *arrays[:2], config, double, 0, documents=arrays[3], weights=arrays[2])
+ours, _, _ = train_step(
+    params,
+    init_states(params, double),
+    *arrays[:2],
+    config,
+    double,
+    0,
+    documents=arrays[3],
+    weights=arrays[2],
+)
 torch_params = torch_initialise(config, 0, torch.float64)
-theirs, _, _ = torch_train_step(torch_params, torch_init_states(torch_params, double), *tensors[:2], config, double, 0, documents=tensors[3], weights=tensors[2])
+theirs, _, _ = torch_train_step(
+    torch_params,
+    torch_init_states(torch_params, double),
+    *tensors[:2],
+    config,
+    double,
+    0,
+    documents=tensors[3],
+    weights=tensors[2],
+)
 print(f"loss: NumPy {ours['loss']:.15f}, PyTorch {float(theirs['loss']):.15f}")
 
 
 def step(train_step, params, states, arrays):
-    return lambda: train_step(params, states, *arrays[:2], config, settings, 0, documents=arrays[3], weights=arrays[2])
+    return lambda: train_step(
+        params, states, *arrays[:2], config, settings, 0, documents=arrays[3], weights=arrays[2]
+    )
 
 
 small, torch_small = initialise(config, 0, np.float32), torch_initialise(config, 0, torch.float32)
 times = {
     "NumPy": seconds(step(train_step, small, init_states(small, settings), arrays)),
-    "PyTorch": seconds(step(torch_train_step, torch_small, torch_init_states(torch_small, settings), tensors)),
+    "PyTorch": seconds(
+        step(torch_train_step, torch_small, torch_init_states(torch_small, settings), tensors)
+    ),
 }
-print(f"a step on {settings.batch} conversations in {len(arrays[0])} rows: " + ", ".join(f"{name} {1000 * time:.1f} ms" for name, time in times.items()))
+print(
+    f"a step on {settings.batch} conversations in {len(arrays[0])} rows: "
+    + ", ".join(f"{name} {1000 * time:.1f} ms" for name, time in times.items())
+)
 
 # %% [markdown]
 # ## Further reading

@@ -37,7 +37,10 @@ rng = np.random.default_rng(0)
 chosen, rejected = np.array([3.0, 0.0, -3.0]), np.zeros(3)
 loss, vjp = bradley_terry(chosen, rejected, denominator=1)
 print("leads   ", chosen, "  gradients of the chosen answers", vjp(1.0)[0].round(3))
-print("shifted by 100: the same loss,", bradley_terry(chosen + 100, rejected + 100)[0] == bradley_terry(chosen, rejected)[0])
+print(
+    "shifted by 100: the same loss,",
+    bradley_terry(chosen + 100, rejected + 100)[0] == bradley_terry(chosen, rejected)[0],
+)
 
 # %% [markdown]
 # Only differences count. So the mean of all rewards may drift anywhere, and two reward models have no common zero: never compare
@@ -49,7 +52,12 @@ print("shifted by 100: the same loss,", bradley_terry(chosen + 100, rejected + 1
 
 # %%
 with np.errstate(over="ignore"):
-    print("naive", np.log(1 + np.exp(np.float32(100))), "  reference", bradley_terry(np.float32([-100]), np.float32([0]))[0])
+    print(
+        "naive",
+        np.log(1 + np.exp(np.float32(100))),
+        "  reference",
+        bradley_terry(np.float32([-100]), np.float32([0]))[0],
+    )
 
 # %% [markdown]
 # **Exercises:** `07_bradley_terry`; and `07_plackett_luce` for whole rankings: each place is won, by a softmax, against all that are left.
@@ -66,7 +74,11 @@ from numpy_ref.reward.rows import padded
 tokens, documents, ends = padded([np.array([7, 0, 0]), np.array([5, 6, 7, 8, 9])])
 print(tokens)
 print("ends by length  ", ends[:, 1].tolist())
-print("last non-zero id", [int(np.flatnonzero(row)[-1]) for row in tokens], " <- the text 7 0 0 has lost two tokens")
+print(
+    "last non-zero id",
+    [int(np.flatnonzero(row)[-1]) for row in tokens],
+    " <- the text 7 0 0 has lost two tokens",
+)
 
 # %% [markdown]
 # **Exercises:** `07_padded`, `07_scalar_head`.
@@ -92,7 +104,17 @@ from numpy_ref.tokenizers.byte import encode
 from numpy_ref.training.optimizer import init_states
 
 task, chat = find("reverse-4"), ChatFormat(256)
-config = ModelConfig(vocab_size=chat.vocab_size, context=40, layers=2, width=48, heads=4, feed_forward=128, positions="rope", norm="rms", output="reward")
+config = ModelConfig(
+    vocab_size=chat.vocab_size,
+    context=40,
+    layers=2,
+    width=48,
+    heads=4,
+    feed_forward=128,
+    positions="rope",
+    norm="rms",
+    output="reward",
+)
 train_pairs = encoded(graded(task, "train", 400), chat, encode, config.context)
 held_out = encoded(graded(task, "held_out", 200), chat, encode, config.context)
 settings = TrainConfig(steps=300, batch=32, lr=3e-3, warmup=20, optimizer="muon", dtype="float32")
@@ -121,7 +143,9 @@ for seed in range(3):
     params, shares = learn(seed)
     models.append(params)
     accuracies[f"model {seed}"] = (25 * np.arange(len(shares)), np.array(shares))
-print("held-out accuracy at the end: " + ", ".join(f"{shares[-1]:.0f} %" for _, shares in accuracies.values()))
+print(
+    "held-out accuracy at the end: " + ", ".join(f"{shares[-1]:.0f} %" for _, shares in accuracies.values())
+)
 curves(accuracies, "Held-out comparisons judged right", ylabel="percent")
 
 # %% [markdown]
@@ -151,7 +175,10 @@ def candidates(example, number):
 
 def judged(params, prompt, answers):
     """The rewards of answers to a prompt."""
-    texts = [chat.encode([{"role": "user", "content": prompt}, {"role": "assistant", "content": one}], encode)[0] for one in answers]
+    texts = [
+        chat.encode([{"role": "user", "content": prompt}, {"role": "assistant", "content": one}], encode)[0]
+        for one in answers
+    ]
     tokens, documents, ends = padded(texts)
     return reward_model(tokens, ends, params, config, documents)[0].astype(np.float64)
 
@@ -159,8 +186,16 @@ def judged(params, prompt, answers):
 prompts = examples(task, "held_out", 20)
 answers = [candidates(one, number) for number, one in enumerate(prompts)]
 gold = np.array([[closeness(one, text, True) for text in texts] for one, texts in zip(prompts, answers)])
-rewards = np.array([[judged(params, one.prompt, texts) for params in models] for one, texts in zip(prompts, answers)])
-print("rewards (prompts, models, candidates):", rewards.shape, "  best answer of a prompt:", gold.max(1).mean().round(2), "on average")
+rewards = np.array(
+    [[judged(params, one.prompt, texts) for params in models] for one, texts in zip(prompts, answers)]
+)
+print(
+    "rewards (prompts, models, candidates):",
+    rewards.shape,
+    "  best answer of a prompt:",
+    gold.max(1).mean().round(2),
+    "on average",
+)
 
 
 # %%
@@ -185,13 +220,20 @@ result = {
     "truth, judged by it": (nats, np.array([best_of(one, truth, n) for n in sizes])),
     "truth, judged by itself": (nats, np.array([best_of(gold, truth, n) for n in sizes])),
 }
-print(f"best of 128: reward {result['reward of the model'][1][-1]:.2f} deviations above the mean; truth {result['truth, judged by it'][1][-1]:.2f}; possible {result['truth, judged by itself'][1][-1]:.2f}")
+print(
+    f"best of 128: reward {result['reward of the model'][1][-1]:.2f} deviations above the mean; truth {result['truth, judged by it'][1][-1]:.2f}; possible {result['truth, judged by itself'][1][-1]:.2f}"
+)
 
 # %% [markdown]
 # The picture to remember:
 
 # %%
-curves(result, "Best of n answers: what the model believes, and what is true", xlabel="how hard it is optimised, in nats: ln n - (n - 1) / n", ylabel="deviations above the mean answer")
+curves(
+    result,
+    "Best of n answers: what the model believes, and what is true",
+    xlabel="how hard it is optimised, in nats: ln n - (n - 1) / n",
+    ylabel="deviations above the mean answer",
+)
 
 # %% [markdown]
 # **Several judges.** Models that learnt the same comparisons from different beginnings agree where they were trained and disagree
@@ -227,7 +269,9 @@ for part in np.split(stream, 50):
     moments = update_moments(moments, part)
     total, squares = total + part.sum(), squares + (part * part).sum()
 naive = squares / 5000 - (total / 5000) ** 2
-print(f"deviation: merged {math.sqrt(moments['squares'] / moments['count']):.4f}, truth {stream.astype(float).std():.4f}, variance by squares in float32 {naive:.4f}")
+print(
+    f"deviation: merged {math.sqrt(moments['squares'] / moments['count']):.4f}, truth {stream.astype(float).std():.4f}, variance by squares in float32 {naive:.4f}"
+)
 
 # %% [markdown]
 # And hints on the way? A reward for each good step changes what is best: the policy walks in circles to collect it. Only one form is
@@ -264,7 +308,10 @@ times = {
     "NumPy": seconds(lambda: reward_model(tokens, ends, models[0], config, documents)),
     "PyTorch": seconds(lambda: torch_reward_model(tensors[0], tensors[1], small, config, tensors[2])),
 }
-print(f"judging {len(texts)} answers: " + ", ".join(f"{name} {1000 * time:.1f} ms" for name, time in times.items()))
+print(
+    f"judging {len(texts)} answers: "
+    + ", ".join(f"{name} {1000 * time:.1f} ms" for name, time in times.items())
+)
 
 # %% [markdown]
 # ## Further reading

@@ -17,7 +17,7 @@ from parity_tests.harness.compare import Mismatch, same_paths
 from parity_tests.harness.derivative import promises
 from parity_tests.harness.examples import uniform_cases
 from parity_tests.harness.run import Reference, cotangent, fingerprint, inputs_for, leaf, numpy_arguments
-from parity_tests.harness.trees import tree_leaves
+from parity_tests.harness.trees import tree_leaves, tree_map
 
 GAP = "the gap is filled"
 RUNS = "it runs"
@@ -90,11 +90,24 @@ def grade(exercise, function, smallest=True):
         for case, _ in prepared(exercise, "float64")[:3]:
             try:
                 with np.errstate(all="ignore"):
-                    promises(replace(component, numpy=function), case)
+                    promises(replace(component, numpy=_arrays(function)), case)
             except Mismatch as error:
                 arguments = numpy_arguments(component, case, inputs_for(component, case, "float64"))
                 return Finding(PROMISES, f"{error}", arguments)
     return None
+
+
+def _arrays(function):
+    """The function with gradients that are NumPy numbers as arrays: nobody has to know the difference."""
+
+    def as_array(value):
+        return np.asarray(value) if isinstance(value, np.generic) else value
+
+    def wrapped(**arguments):
+        value, vjp = function(**arguments)
+        return value, lambda dy: tree_map(as_array, vjp(dy))
+
+    return wrapped
 
 
 @functools.cache

@@ -140,15 +140,22 @@ def build(path):
 
 
 def reword(path):
-    """Write the notebook anew with the outputs that it has; only its text may have changed. Raises UserError else."""
+    """Write the notebook anew with the outputs that it has; only its text, and how its code is laid out, may have changed.
+
+    Raises UserError for anything else.
+    """
     cells, target = read(path), path.with_suffix(".ipynb")
     old = [cell for cell in stored(target) if cell.kind == "code"] if target.exists() else []
     code = [cell for cell in cells if cell.kind == "code"]
-    if [cell.source for cell in old] != [cell.source for cell in code]:
+    if [_meaning(cell) for cell in old] != [_meaning(cell) for cell in code]:
         raise UserError(f"the code of {path.name} has changed; build it without --text, so that it runs")
     for cell, before in zip(code, old):
         cell.outputs = before.outputs
     target.write_text(to_json(cells), encoding="utf-8")
+
+
+def _meaning(cell):
+    return ast.dump(ast.parse(cell.source))
 
 
 def build_all(names, text=False):

@@ -19,6 +19,8 @@ from numpy_ref.sft.lora import merge
 from numpy_ref.reward.evaluation import accuracy_by, best_of_n, calibration, judge
 from numpy_ref.reward.loop import train_reward
 from numpy_ref.reward.model import ensemble
+from numpy_ref.grpo.loop import train_grpo
+from numpy_ref.ppo.loop import train_ppo
 from numpy_ref.tokenizers import boundless, bpe, unigram, wordpiece
 from numpy_ref.tokenizers.byte import Decoder, encode
 from numpy_ref.training.checkpoint import load, save
@@ -53,6 +55,8 @@ WING = cli.Wing(
     merge=merge,
     widen_vocabulary=widen_vocabulary,
     train_reward=train_reward,
+    train_ppo=train_ppo,
+    train_grpo=train_grpo,
     train_dpo=train_dpo,
     judge_texts=judge,
     calibration=calibration,

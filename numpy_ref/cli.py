@@ -21,6 +21,8 @@ from numpy_ref.errors import RunWarning, UserError
 from numpy_ref.presets import PRESETS
 from numpy_ref.reward import commands as reward_commands
 from numpy_ref.reward import settings as reward_settings
+from numpy_ref.rl import commands as rl_commands
+from numpy_ref.rl import settings as rl_settings
 from numpy_ref.sft import commands as sft_commands
 from numpy_ref.sft.settings import TRAINING, SFTConfig
 
@@ -57,6 +59,8 @@ class Wing:
     to_numpy: Callable | None = None  # an array of the wing as NumPy's, and back
     from_numpy: Callable | None = None
     train_reward: Callable | None = None  # reward/loop.py
+    train_ppo: Callable | None = None  # ppo/loop.py
+    train_grpo: Callable | None = None  # grpo/loop.py
     train_dpo: Callable | None = None  # dpo/loop.py
     judge_texts: Callable | None = None  # reward/evaluation.py: judge
     calibration: Callable | None = None  # reward/evaluation.py
@@ -218,6 +222,7 @@ def build_parser(wing):
         reader.add_argument("--ema", action="store_true", help=average)
 
     add_rewards(command)
+    add_reinforcement(command)
 
     tokenizer = chooser.add_parser("tokenizer", help="train, use, convert or look at a tokenizer")
     actions = tokenizer.add_subparsers(dest="command", required=True, metavar="ACTION")
@@ -286,6 +291,26 @@ def add_rewards(command):
     judge.add_argument("--seed", type=int, metavar="N", help="with --policy: seed of prompts and answers (0)")
     judge.add_argument("--out", metavar="DIR", help="folder for the report and its pictures")
     judge.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_reinforcement(command):
+    """The commands of `rl/commands.py`."""
+    helps = {
+        "ppo": ("learn from rewards, with a critic", rl_commands.ppo),
+        "grpo": ("learn from rewards, several completions of a prompt against each other", rl_commands.grpo),
+    }
+    for name, (help, run) in helps.items():
+        parser = command(name, help + ", or go on with such a run (--resume)", run)
+        parser.add_argument("--checkpoint", metavar="DIR", help="the policy to begin with: run folder or .npz file")
+        parser.add_argument("--task", action="append", metavar="NAME", help="prompts of a task, as sort-8; may be repeated, easiest first")
+        parser.add_argument("--data", metavar="FILE.jsonl", help="prompts of conversations or comparisons")
+        words = "right, closeness, module:function, or the run folder of a reward model; NAME=0.5 weighs it (right)"
+        parser.add_argument("--reward", action="append", metavar="NAME", help=words + "; may be repeated")
+        parser.add_argument("--out", required=True, help="run folder: config, log, checkpoint, reference, picture")
+        parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+        parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop and save before they are over")
+        add_fields(parser.add_argument_group("learning"), rl_settings.KINDS[name], rl_settings.KINDS[name]())
+        add_fields(parser.add_argument_group("training"), TrainConfig, rl_settings.TRAINING)
 
 
 def add_checkpoint(parser):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy_ref import checkpoint_file, dial, log, plots
 from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig, parameter_count
 from numpy_ref.presets import preset
+from numpy_ref.rl import parts
 from numpy_ref.data.token_files import open_tokens
 from numpy_ref.errors import UserError
 from numpy_ref.event_file import EventFile
@@ -199,6 +200,8 @@ def opened(wing, options):
         if options.dtype not in ("auto", dtype):
             raise UserError(f"{wing.name} trains in {options.dtype}, but reads models in {dtype}; take --dtype {dtype}")
     run = wing.load(options.checkpoint, dtype=dtype, device=device)
+    if run.model_config.output in ("value", "critic"):
+        run = parts.policy_of(run)
     if run.model_config.output != "tokens":
         raise UserError(f"{options.checkpoint} is a reward model, which writes no text; give a model that `train` or `sft` made")
     if hasattr(options, "ema"):

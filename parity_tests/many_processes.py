@@ -2,7 +2,7 @@
 
     RANK=0 WORLD_SIZE=2 ... python -m parity_tests.many_processes FOLDER
 
-FOLDER/cases.json says what to train: name, model, train (settings), and optionally resume, stop_after, bug. Also used
+FOLDER/cases.json says what to train: name, model, train (settings), and optionally resume, stop_after, bug, weighted. Also used
 without other processes, for the run that all the others are held against.
 """
 
@@ -55,10 +55,12 @@ def mean_over_processes(state, bucket):
     return SUMMED(state, bucket).then(lambda done: done.value() / dist.get_world_size())
 
 
-def own_loads(self, inputs, targets, step, documents=None, scale=1.0, record=None):
+def own_loads(self, *arguments):
     """Biases by the loads of one process: two processes' biases drift apart."""
-    with mock.patch.object(self.processes, "sum", lambda tensor: tensor if tensor.shape[-1:] == (4,) else SUM(self.processes, tensor)):
-        return GRADIENTS(self, inputs, targets, step, documents, scale, record)
+    experts = self.config.experts
+    own = lambda tensor: tensor if tensor.shape[-1:] == (experts,) else SUM(self.processes, tensor)  # noqa: E731
+    with mock.patch.object(self.processes, "sum", own):
+        return GRADIENTS(self, *arguments)
 
 
 def shares_alone(self, updates, params, dtype=None):
@@ -75,6 +77,13 @@ def weights_alone(path, shares, run):
         run.states[name] = {k: v * 0 if torch.is_tensor(v) else v for k, v in run.states[name].items()}
 
 
+def weighted(*arguments):
+    """A batch whose targets count differently: by the token before them, so whoever has a row has its weights."""
+    inputs, targets, more = ROWS(*arguments)
+    return inputs, targets, more | {"weights": (inputs % 4) / 2.0}
+
+
+ROWS = loop._batch
 SUM, BATCH, MASKS = distributed.Processes.sum, loop.packed_batch, parallel.dropout_masks
 GRADIENTS = parallel.Parallel.loss_and_grads
 SUMMED, LOAD = parallel._summed, sharded_checkpoint.load
@@ -98,7 +107,8 @@ def play(folder, case):
     """Train one case; its share of the parameters is checked, its files are for the test to compare."""
     model, settings = ModelConfig(**case["model"]), TrainConfig(**case["train"])
     bug = BUGS.get(case.get("bug"))
-    with mock.patch.object(*bug) if bug else contextlib.nullcontext():
+    rows = mock.patch.object(loop, "_batch", weighted) if case.get("weighted") else contextlib.nullcontext()
+    with rows, mock.patch.object(*bug) if bug else contextlib.nullcontext():
         run = loop.train(
             model, settings, dataset(), Path(folder) / case["name"], case.get("resume", False), case.get("stop_after")
         )

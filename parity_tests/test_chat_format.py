@@ -166,5 +166,5 @@ def test_damaged_files_are_read_or_refused(here, times):  # noqa: F811
             path.write_bytes(mutated(lines, rng))
             yield path
 
-    counts = outcomes(lambda path: [BYTES.encode(one.messages, byte.encode) for one in instructions.read(path)], variants(), here / "sprung")
+    counts = outcomes("conversations", lambda path: [BYTES.encode(one.messages, byte.encode) for one in instructions.read(path)], variants(), here / "sprung")
     assert counts["refused"] > times / 4

@@ -97,6 +97,7 @@ def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     play(folder, 0, [case(kind, kind) for kind in RUNS])
     play(folder, 0, [case(f"{kind} half", kind, stop_after=3) for kind in RUNS])
+    play(folder, 0, [case("weighted", "adamw", weighted=True)])
     return folder
 
 
@@ -106,6 +107,7 @@ def two(alone, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     cases = [case(f"{kind} {way}", kind, parallel=way) for kind, way in KINDS]
     cases += [case(f"{kind} {way} half", kind, parallel=way, stop_after=3) for kind, way in KINDS]
+    cases += [case(f"weighted {way}", "adamw", parallel=way, weighted=True) for way in ("ddp", "fsdp")]
     cases.append(case("sharded ddp half", "adamw", parallel="ddp", sharded=True, stop_after=3))
     for bug, kind, way in PLANTED:
         if bug == "moments forgotten":
@@ -129,6 +131,12 @@ def test_two_processes_train_as_one(alone, two, kind, way):
     assert not state.states.get("ema") or assert_averages(state, other)
     rows = log.read_rows(alone / kind / log.NAME)
     assert all(row["grad_norm"] > RUNS[kind][1].clip for row in rows), "clipping never acted"
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_weights_of_tokens_are_summed_over_the_processes(alone, two, way):
+    """``step.loss_denominator``: what the tokens of all rows weigh, whoever has them."""
+    assert distance(alone / "weighted", two / f"weighted {way}") < 1e-9 < 1e-3 < distance(alone / "weighted", alone / "adamw")
 
 
 def assert_averages(one, other):

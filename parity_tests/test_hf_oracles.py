@@ -174,3 +174,30 @@ def test_cached_greedy_text(wing, name):
         )
     rows = wing.call("inference.generate", "generate", params, config, [prompt], SampleConfig(tokens=24, greedy=True))
     np.testing.assert_array_equal(np.asarray(rows[0]), text[0, 7:].numpy())
+
+
+@both
+def test_answers_packed_in_rows_have_the_loss_of_their_labels(wing):
+    """Their model on each conversation by itself, -100 for prompts, one mean over all answers; ours on packed rows."""
+    model, config, params = drawn("llama, grouped")
+    rng = np.random.default_rng(5)
+    lengths = rng.integers(4, 20, 9)
+    borders = np.concatenate(([0], np.cumsum(lengths)))
+    ids, weights = rng.integers(0, config.vocab_size, borders[-1]), rng.integers(0, 2, borders[-1]).astype(float)
+    total = 0.0
+    for first, end in zip(borders, borders[1:]):
+        labels = np.where(weights[first:end] > 0, ids[first:end], -100)
+        tokens = torch.from_numpy(ids[None, first:end])
+        total = total + model(tokens, labels=torch.from_numpy(labels)[None], num_items_in_batch=1).loss
+    count = sum(weights[first + 1 : end].sum() for first, end in zip(borders, borders[1:]))
+    (total / count).backward()
+    found = wing.module("data.packing").conversation_batch(ids, weights, borders, np.arange(9), 40)
+    inputs, targets, share, documents = (wing.array(np.asarray(part)) for part in found)
+    assert len(inputs) < 9
+    loss, grads = wing.module("training.step").loss_and_grads(
+        wing.array(params), inputs, targets, config, TrainConfig(dtype="float64"), 0, documents, weights=share
+    )
+    np.testing.assert_allclose(float(loss), (total / count).item(), rtol=1e-6)
+    expected = {key: parameter.grad.numpy() for key, parameter in model.named_parameters()}
+    for key, gradient in theirs("llama", config, {key: np.asarray(value) for key, value in grads.items()}).items():
+        np.testing.assert_allclose(gradient, expected[key], err_msg=key, rtol=1e-5, atol=1e-6)

@@ -93,6 +93,10 @@ PICTURES = {
     "loss": ["--checkpoint", "RUN", "--data", str(notebook.FOLDER / "02_training.py"), "--steps", "3"],
     "curves": ["RUN"],
     "tokens": ["--text", "naïve 😀 text"],
+    "router": ["EXPERTS"],
+    "ppo": ["--clip-high", "0.28"],
+    "grpo": ["0 0 1", "1 1 1", "0 0.5 1", "--baseline", "rloo"],
+    "poincare": ["--children", "2", "--levels", "3"],
     "model": ["gpt2", "llama-7b"],
 }
 
@@ -111,7 +115,10 @@ def subparser(parser, name):
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures_are_drawn_from_the_command_line(name, trained, tmp_path, capsys):
     out = tmp_path / "deep" / "picture.png"
-    arguments = [str(trained) if argument == "RUN" else argument for argument in PICTURES[name]]
+    rows = [{"step": step, "loss": 1.0, "experts": {"load": [[0.25, 0.75]], "dropped": [0.0], "entropy": [0.6]}} for step in range(3)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    places = {"RUN": str(trained), "EXPERTS": str(tmp_path)}
+    arguments = [places.get(argument, argument) for argument in PICTURES[name]]
     assert main(["draw", name, *arguments, "--out", str(out)]) == 0, capsys.readouterr().err
     assert out.read_bytes().startswith(b"\x89PNG") and out.stat().st_size > 5000
 
@@ -124,6 +131,12 @@ WRONG = (
     ["draw", "attention", "--checkpoint", "nowhere", "--out", "a.png"],
     ["draw", "loss", "--checkpoint", "RUN", "--data", "nowhere", "--out", "a.png"],
     ["draw", "nothing", "--out", "a.png"],
+    ["draw", "router", "RUN", "--out", "a.png"],
+    ["draw", "grpo", "0 1", "1", "--out", "a.png"],
+    ["draw", "grpo", "no number", "--out", "a.png"],
+    ["draw", "ppo", "--clip-low", "0", "--out", "a.png"],
+    ["draw", "poincare", "--children", "50", "--out", "a.png"],
+    ["draw", "poincare", "--points", "nowhere", "--out", "a.png"],
     ["draw", "model", "gpt9", "--out", "a.png"],
     ["build", "99"],
     ["check"],

@@ -16,6 +16,8 @@ from torch_impl.sft.lora import merge
 from torch_impl.reward.evaluation import accuracy_by, best_of_n, calibration, judge
 from torch_impl.reward.loop import train_reward
 from torch_impl.reward.model import ensemble
+from torch_impl.grpo.loop import train_grpo
+from torch_impl.ppo.loop import train_ppo
 from torch_impl.tokenizers import boundless, bpe, unigram, wordpiece
 from torch_impl.tokenizers.byte import Decoder, encode
 from torch_impl.training.checkpoint import load, save
@@ -51,6 +53,8 @@ WING = cli.Wing(
     merge=merge,
     widen_vocabulary=widen_vocabulary,
     train_reward=train_reward,
+    train_ppo=train_ppo,
+    train_grpo=train_grpo,
     train_dpo=train_dpo,
     judge_texts=judge,
     calibration=calibration,

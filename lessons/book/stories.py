@@ -161,6 +161,69 @@ STORIES = (
         "reported in several cache implementations, e.g. ComfyUI #15698",
         "decoding beyond the window, compared with the full forward pass",
     ),
+    Story(
+        "balance_loss", "double softmax", "A softmax of a softmax",
+        "The loss that keeps experts busy takes the router's probabilities. It was given what had been through a softmax once already, and put it "
+        "through another: all probabilities come out nearly alike, and the loss hardly asks for anything.",
+        "huggingface/transformers #45120",
+        "scores that are far from equal",
+    ),
+    Story(
+        "whiten", "shift_mean inverted (torchtune)", "A flag the wrong way round, and its test with it",
+        "`shift_mean=True` is to centre the advantages; in one library it did the opposite. Its test had been written from the code and agreed. "
+        "Two implementations from one misreading always do: what catches it is somebody else's oracle, or the definition.",
+        "pytorch/torchtune, rlhf/rewards.py",
+        "values whose mean is not 0",
+    ),
+    Story(
+        "token_rewards", "score on the first padding (TRL)", "The reward beside the answer",
+        "The score of a whole answer belongs to its last token, where the policy decided to stop. It was put on the next place, the first token of the "
+        "padding, where the critic has never learnt anything.",
+        "huggingface/trl #3750",
+        "answers that are shorter than their row",
+    ),
+    Story(
+        "gae", "a masked value leaks into the token before (ROLL)", "What a mask hides, and still counts",
+        "A conversation has turns of others between those of the policy. Their tokens were masked, but the critic's values at them were "
+        "not: in the report, a value of 100 behind the mask makes 5.7 of an advantage that is 0.95.",
+        "alibaba/ROLL #447",
+        "gaps in the mask, with anything at all behind them",
+    ),
+    Story(
+        "kl_estimate", "clamped: no gradient far out (verl)", "Safe from overflow, and deaf",
+        "exp(-d) overflows where the policy has all but forgotten a token, so d was clamped. A clamp has no gradient: exactly the tokens that are "
+        "furthest from the reference are no longer pulled back.",
+        "volcengine/verl and huggingface/trl #3015 for the overflow",
+        "log-ratios beyond the clamp, and a look at the gradient",
+    ),
+    Story(
+        "group_advantages", "what rounding leaves of equal rewards (NeMo-RL)", "A rounding error divided by another",
+        "All eight answers have the reward 0.1. Their mean in float32 is not exactly 0.1, their deviation is not exactly 0, and the quotient of two "
+        "rounding errors was, in the report, an advantage of 7428.",
+        "NVIDIA-NeMo/RL #4161",
+        "groups whose rewards are all equal",
+    ),
+    Story(
+        "token_logprobs", "temperature forgotten (policy-gradients scores at 1 what it samples at 0.6)", "Drawn from one, scored by another",
+        "Answers are drawn at temperature 0.6 and scored at 1. The first ratio of PPO is then not 1, and every update corrects for a difference "
+        "that is none.",
+        "several training codes; PrimeIntellect-ai/prime-rl #679 for another",
+        "a temperature other than 1",
+    ),
+    Story(
+        "reward_model", "read at the last column", "The reward of the padding",
+        "A reward is read at a text's last token. The last column of a batch is that for the longest text alone; for the others it is "
+        "padding, and the reward is that of how much padding there was.",
+        "huggingface/trl #937 and #2778, huggingface/transformers #35352",
+        "texts of different lengths in one batch",
+    ),
+    Story(
+        "arc", "acosh of cosh", "Near points at distance 0",
+        "Hyperbolic distance is acosh(1 + 2h). For near points 2h is lost beside the 1, the distance is 0, and its gradient is 0/0. "
+        "2 asinh(sqrt(h)) is the same number, with all its digits.",
+        "geoopt/geoopt #65 and #79",
+        "points that nearly coincide",
+    ),
 )
 
 
@@ -169,8 +232,7 @@ def html_of(caught):
     components = {one.name: one for one in COMPONENTS}
     body = [
         "<h1>Bugs that fooled good engineers</h1>",
-        "<p>None of these made a program crash. All of them passed the tests of their time, most of them in code that thousands of people "
-        "used. Each stands in this project as a <em>planted bug</em>: a change to the source that the suite has to notice. What they have in "
+        "<p>Hardly one of these made a program crash. Most passed the tests of their time, in code that many people used. Each stands in this project as a <em>planted bug</em>: a change to the source that the suite has to notice. What they have in "
         "common is the input that shows them: ordinary random numbers don't.</p>",
     ]
     for story in STORIES:

@@ -2,10 +2,10 @@
 
 import difflib
 
-from lessons.catalogue import part_01, part_02, part_03, part_04, part_06, part_07, part_08, part_09
+from lessons.catalogue import part_01, part_02, part_03, part_04, part_05, part_06, part_07, part_08, part_09, part_10
 from numpy_ref.errors import UserError
 
-PARTS = (part_01, part_02, part_03, part_04, part_06, part_07, part_08, part_09)
+PARTS = (part_01, part_02, part_03, part_04, part_05, part_06, part_07, part_08, part_09, part_10)
 EXERCISES = tuple(exercise for part in PARTS for exercise in part.EXERCISES)
 
 

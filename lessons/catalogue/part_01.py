@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 
 from lessons.exercise import Exercise
 from parity_tests.components.attention import ATTENTION, CAUSAL_MASK
@@ -242,7 +241,7 @@ EXERCISES = (
         component=BLOCK,
         minutes=30,
         cases=12,
-        keep=lambda case: case.static["config"].norm_position == "pre",
+        keep=lambda case: case.static["config"].norm_position == "pre" and not case.static["config"].experts,
         hints=(
             "Two branches, one after the other: x = x + attention(norm(x)), then x = x + feed_forward(norm(x)).",
             "In reverse: the sum hands dy to the stream and to the branch. What comes back through the branch is added to the stream's.",

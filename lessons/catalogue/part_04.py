@@ -26,7 +26,7 @@ def draw_word(source):
 
 
 MERGED = Component(
-    name="merged", numpy=numpy_bpe._merged, torch=None, draw=draw_word, call=as_array, exact=True, dtypes=("float64",)
+    name="merged", numpy=numpy_bpe.merged, torch=None, draw=draw_word, call=as_array, exact=True, dtypes=("float64",)
 )
 
 

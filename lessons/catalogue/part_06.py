@@ -6,6 +6,7 @@ import numpy as np
 
 from lessons.exercise import Exercise
 from parity_tests.components.curriculum import COMPETENCE
+from parity_tests.components.lora import LOW_RANK
 from parity_tests.components.losses import CROSS_ENTROPY
 from parity_tests.components.objective import DPO, IPO
 from parity_tests.components.packing import BEST_FIT_DECREASING, CONVERSATION_BATCH, ROW_WIDTH
@@ -156,6 +157,23 @@ EXERCISES = (
             "no end": "the share never exceeds 1.",
             "begins with nothing": "at step 0 the share is `start`, not 0.",
             "start not raised": "c0 is raised to p as well: the line is in c^p.",
+        },
+    ),
+    Exercise(
+        name="06_lora",
+        title="LoRA: a small product beside a frozen matrix",
+        component=LOW_RANK,
+        minutes=10,
+        hints=(
+            "W' = W + scale * (B A): the inner axis is the rank.",
+            "dW' flows to W unchanged (return a copy), and to the product like to any other: dA = scale * B^T dW', dB = scale * dW' A^T.",
+        ),
+        mistakes={
+            "scale forgotten": "the product is multiplied by the scale.",
+            "scale squared in the gradient of B": "dB = scale * dW' A^T: the scale stands there once.",
+            "scale forgotten in the gradient of A": "dA = scale * B^T dW': the scale is missing.",
+            "weight gets no gradient": "W' = W + ..., so dW = dW' (whether it is used is another matter).",
+            "only the adapter": "the frozen matrix must stay in the sum.",
         },
     ),
     Exercise(

@@ -9,7 +9,6 @@ from parity_tests.components.kl import KL_ESTIMATE
 from parity_tests.components.masked import WHITEN
 from parity_tests.components.ppo import GAE, POLICY_LOSS, TOKEN_REWARDS, VALUE_LOSS
 from parity_tests.components.token_logprobs import TOKEN_ENTROPY, TOKEN_LOGPROBS
-from parity_tests.harness.declaration import Bug
 
 KIND = ("one", "small", "sixteen", "ties")
 

@@ -50,6 +50,22 @@ def add(chooser):
     curves = picture("curves", "the training curves of any number of runs", _curves)
     curves.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
 
+    router = picture("router", "how busy each expert was in runs of mixtures of experts", _router)
+    router.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
+
+    ppo = picture("ppo", "PPO's surrogate and its clip", _ppo)
+    ppo.add_argument("--clip-low", type=float, default=0.2, metavar="X", help="ratios below 1 - X win nothing more (0.2)")
+    ppo.add_argument("--clip-high", type=float, default=0.2, metavar="X", help="ratios above 1 + X win nothing more (0.2)")
+
+    grpo = picture("grpo", "what groups of rewards teach", _grpo)
+    grpo.add_argument("group", nargs="+", metavar="REWARDS", help='rewards of one group, as "0 0 1 0.5"; groups are equally large')
+    grpo.add_argument("--baseline", action="append", choices=("deviation", "mean", "rloo"), default=None, help="may be repeated (deviation, mean)")
+
+    disk = picture("poincare", "a tree in the Poincare disk, or points of your own", _poincare)
+    disk.add_argument("--children", type=int, default=3, metavar="N", help="of a node (3)")
+    disk.add_argument("--levels", type=int, default=4, metavar="N", help="below the root (4)")
+    disk.add_argument("--points", default=None, metavar="FILE.npz", help="draw these instead: an array called points, (N, 2)")
+
     tokens = picture("tokens", "where tokenizers cut a text", _tokens)
     tokens.add_argument("--text", required=True, metavar="TEXT", help="text to cut")
     tokens.add_argument("--tokenizer", action="append", default=[], metavar="DIR", help="what `tokenizer train` wrote; may be repeated")
@@ -151,6 +167,49 @@ def _curves(options):
     from lessons.draw.curves import runs
 
     return runs(options.runs)
+
+
+def _router(options):
+    from lessons.draw.router import router
+    from numpy_ref import log
+
+    return router({str(folder): log.read_rows(Path(folder) / log.NAME) for folder in options.runs})
+
+
+def _ppo(options):
+    from lessons.draw.ppo import ppo
+
+    if not 0 < options.clip_low <= 1 or not options.clip_high > 0:
+        raise UserError("--clip-low must be above 0 and at most 1, --clip-high above 0")
+    return ppo(options.clip_low, options.clip_high)
+
+
+def _grpo(options):
+    from lessons.draw.grpo import grpo
+
+    try:
+        groups = [[float(reward) for reward in group.replace(",", " ").split()] for group in options.group]
+    except ValueError:
+        raise UserError(f'rewards are numbers, got {options.group}; give each group as "0 0 1 0.5"') from None
+    if len({len(group) for group in groups}) != 1 or len(groups[0]) < 2:
+        raise UserError("groups must be equally large, with at least two rewards each")
+    return grpo(np.array(groups), options.baseline or ("deviation", "mean"))
+
+
+def _poincare(options):
+    from lessons.draw.poincare import branching, poincare
+
+    if options.points is None:
+        if options.children < 1 or options.levels < 1 or options.children**options.levels > 5000:
+            raise UserError("give at least 1 child and 1 level, and no more than 5,000 leaves")
+        return poincare(*branching(options.children, options.levels), title=f"A tree with {options.children} children a node, all edges equally long")
+    try:
+        points = np.load(options.points)["points"]
+    except (OSError, ValueError, KeyError, IndexError):
+        raise UserError(f"{options.points} holds no points; give an .npz file with an array called points") from None
+    if points.ndim != 2 or points.shape[1] != 2 or not np.all(np.sum(points**2, axis=1) < 1):
+        raise UserError(f"points of shape {points.shape} are none of the disk; give (N, 2) with lengths below 1")
+    return poincare(points, title="Points of the Poincare disk")
 
 
 def _tokens(options):

@@ -9,7 +9,7 @@ The cutting into words and the table at the end are given.
 
 from collections import Counter
 
-from numpy_ref.tokenizers.bpe import _merged
+from numpy_ref.tokenizers.bpe import merged
 from numpy_ref.tokenizers.pretokenize import pattern as split_pattern
 from numpy_ref.tokenizers.vocabulary import PLACES, trained
 
@@ -22,6 +22,6 @@ def train(texts, vocab_size, min_frequency=2):
     words = {tuple(PLACES[byte] for byte in piece.encode()): count for piece, count in pieces.items()}
 
     merges = []  # pairs (left id, right id), in order; merge number n makes the id 256 + n
-    raise NotImplementedError  # _merged(word, pair, new) is the exercise before this one
+    raise NotImplementedError  # merged(word, pair, new) is the exercise before this one
 
     return trained(merges, "gpt4", ())

@@ -139,7 +139,9 @@ def check(messages, last="assistant"):
             raise UserError(f"message {number + place + 1} is of the {role} where the {wanted} should speak: an optional "
                             "system text comes first, then user and assistant take turns")  # fmt: skip
     if not turns or turns[-1] != last:
-        raise UserError(f"the conversation ends with the {(turns or ['system'])[-1]}; the {last} must have the last word")
+        raise UserError(
+            f"the conversation ends with the {(turns or ['system'])[-1]}; the {last} must have the last word"
+        )
 
 
 def _checked(message, number):

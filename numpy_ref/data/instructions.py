@@ -98,7 +98,9 @@ def _messages(record):
         return record["messages"]
     for name in FIELDS:
         if not isinstance(record.get(name), str):
-            raise UserError(f'it has neither "messages" nor a text as "{name}"; give "messages", or "prompt" and "completion"')
+            raise UserError(
+                f'it has neither "messages" nor a text as "{name}"; give "messages", or "prompt" and "completion"'
+            )
     turns = [("user", record["prompt"]), ("assistant", record["completion"])]
     if "system" in record:
         turns.insert(0, ("system", record["system"]))

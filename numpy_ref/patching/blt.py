@@ -1,4 +1,4 @@
-"""Byte Latent Transformer (arXiv:2412.09871): a small model reads bytes, a large one reads patches, a small one writes."""
+"""Byte Latent Transformer (arXiv:2412.09871): a small model reads bytes, a large one patches, a small one writes bytes."""
 
 from numpy_ref.model.block import with_prefix
 from numpy_ref.model.linear import linear

@@ -30,6 +30,7 @@ class PatchConfig:
     """Widths are in numbers of features, ``context`` and ``window`` in bytes. A kind ignores what it has not."""
 
     kind: str = option("blt", "which model", KINDS)
+    vocab_size: int = option(256, "different tokens: bytes, unless a tokenizer has made others of them")
     context: int = option(256, "bytes the model sees at once")
     width: int = option(64, "features of a byte")
     heads: int = option(4, "attention heads of the stacks over bytes")
@@ -48,8 +49,8 @@ class PatchConfig:
 
     def __post_init__(self):
         require(self, "kind", lambda v: v in KINDS, "one of " + ", ".join(KINDS))
-        names = ("context", "width", "heads", "encoder_layers", "decoder_layers", "global_width", "global_heads")
-        for name in (*names, "global_layers", "patch", "buckets"):
+        names = ("vocab_size", "context", "width", "heads", "encoder_layers", "decoder_layers", "global_width")
+        for name in (*names, "global_heads", "global_layers", "patch", "buckets"):
             require(self, name, lambda v: isinstance(v, int) and v >= 1, "a whole number of at least 1")
         require(self, "window", lambda v: isinstance(v, int) and v >= 0, "a whole number of at least 0")
         require(self, "target", lambda v: math.isfinite(v) and v > 1, "a finite number above 1")
@@ -60,7 +61,7 @@ class PatchConfig:
                 raise UserError(f"{width} features do not go into {heads} heads of an even width; change one of both")
         part = {"blt": ("width", self.width), "megabyte": ("patch", self.patch)}.get(self.kind)
         if part and self.global_width % part[1]:
-            raise UserError(f"global_width={self.global_width} is no multiple of {part[0]}={part[1]}; {self.kind} needs one")
+            raise UserError(f"global_width={self.global_width} is no multiple of {part[0]}={part[1]}; take one")
         self.ngram_sizes  # noqa: B018  raises for what is no list of sizes
 
     @property
@@ -82,20 +83,20 @@ class PatchConfig:
         width, heads = (self.global_width, self.global_heads) if patches else (self.width, self.heads)
         layers = {"encoder": self.encoder_layers, "global": self.global_layers, "decoder": self.decoder_layers}[name]
         return ModelConfig(
-            vocab_size=256, context=self.context, layers=layers, width=width, heads=heads, feed_forward=4 * width,
-            positions="rope", norm="rms", feed_forward_bias=False, window=0 if patches else self.window,
-            init_std=self.init_std,
+            vocab_size=self.vocab_size, context=self.context, layers=layers, width=width, heads=heads,
+            feed_forward=4 * width, positions="rope", norm="rms", feed_forward_bias=False,
+            window=0 if patches else self.window, init_std=self.init_std,
         )  # fmt: skip
 
 
 def parameter_shapes(config):
-    """Every parameter: name -> shape; blocks as in ``numpy_ref.config.parameter_shapes``, under the name of their stack."""
+    """Every parameter: name -> shape; blocks as in ``numpy_ref.config.parameter_shapes``, under their stack's name."""
     d, g = config.width, config.global_width
-    shapes = {"byte_embedding.weight": (256, d)}
+    shapes = {"byte_embedding.weight": (config.vocab_size, d)}
     for size in config.ngram_sizes:
         shapes[f"ngrams.{size}.weight"] = (config.buckets, d)
     if config.kind == "megabyte":
-        shapes |= {"patch_embedding.weight": (256, g // config.patch), "first_patch.weight": (1, g)}
+        shapes |= {"patch_embedding.weight": (config.vocab_size, g // config.patch), "first_patch.weight": (1, g)}
     for name in STACKS[config.kind]:
         if name == "global":
             shapes |= _before_patches(config)
@@ -103,7 +104,7 @@ def parameter_shapes(config):
         shapes |= {f"{name}.{key}": shape for key, shape in blocks.items() if key.startswith("blocks.")}
         if name == "global":
             shapes |= {"global_norm.weight": (g,)} | _behind_patches(config)
-    return shapes | {"final_norm.weight": (d,), "output.weight": (256, d)}
+    return shapes | {"final_norm.weight": (d,), "output.weight": (config.vocab_size, d)}
 
 
 def _before_patches(config):

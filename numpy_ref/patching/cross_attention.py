@@ -74,7 +74,7 @@ def unpool_attention(x, patches, ids, params, heads):
 
 
 def _attend(x, memory, params, heads, mask):
-    """Cross-attention with its residual. x (B, Q, d), memory (B, M, d), mask (B, 1, Q, M);  vjp: dy -> dx, dmemory, grads."""
+    """Cross-attention and its residual. x (B, Q, d), memory (B, M, d), mask (B, 1, Q, M); vjp: dy -> dx, dmemory, grads."""
     width = x.shape[-1]
     queries, query_norm_vjp = rms_norm(x, params["query_norm.weight"], EPS)
     seen, key_norm_vjp = rms_norm(memory, params["key_norm.weight"], EPS)

@@ -12,6 +12,7 @@ from numpy_ref.errors import UserError
 from numpy_ref.files import replace
 from numpy_ref.reward import pictures
 from numpy_ref.reward.preferences import worth
+from numpy_ref.rl.parts import policy_of
 from numpy_ref.sft.report import answered
 from numpy_ref.tasks.task import closeness, examples, score
 from numpy_ref.tokenizer_commands import check_same
@@ -37,6 +38,8 @@ def opened_reward_model(wing, path, options):
 def opened_policy(wing, path, options):
     """The Run of a model that answers, in the tokens of the reward models. Raises UserError for one that does not."""
     run = wing.load(path, device=wing.choose_device(getattr(options, "device", "auto")))
+    if run.model_config.output in ("value", "critic"):
+        run = policy_of(run)
     if run.model_config.output != "tokens" or chat_format.read(path) is None:
         raise UserError(f"--policy {path} answers no prompts; give the run folder of `sft`, `dpo` or reinforcement learning")
     check_same(wing, path)

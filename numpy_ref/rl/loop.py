@@ -1,6 +1,7 @@
 """The loop of reinforcement learning: write, judge, score, learn. PPO and GRPO differ in two functions that it is given."""
 
 import dataclasses
+import json
 from pathlib import Path
 from time import perf_counter
 
@@ -10,10 +11,12 @@ from numpy_ref import checkpoint_file
 from numpy_ref.device import choose_device, choose_dtype
 from numpy_ref.drive import drive
 from numpy_ref.errors import UserError
+from numpy_ref.files import replace
 from numpy_ref.rl.evaluate import held_out
 from numpy_ref.rl.experience import gather
 from numpy_ref.rl.kl import adapted_coefficient, kl_estimate
 from numpy_ref.rl.parts import policy_config, policy_params
+from numpy_ref.rl.pictures import BEFORE
 from numpy_ref.rl.policy import policy, with_value
 from numpy_ref.rl.prompts import adapted_level
 from numpy_ref.rl.record import row
@@ -42,6 +45,9 @@ def reinforce(
         own, config = policy_params(run.params), policy_config(run.model_config)
         return held_out(own, config, prompts, source.speech, judge, settings, run.train_config.seed)
 
+    if run.step == 0:
+        before = json.dumps(measured()) + "\n"
+        replace(Path(out) / BEFORE, lambda file: file.write(before.encode()))
     return drive(run, out, step, measured, checkpoint.snapshot, stop_after, report, seconds, sample)
 
 

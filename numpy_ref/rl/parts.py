@@ -21,6 +21,13 @@ def policy_config(config):
     return dataclasses.replace(config, output="tokens")
 
 
+def policy_of(run):
+    """The Run of a policy without its critic: it generates like any model, and begins other runs."""
+    params = policy_params(run.params)
+    config = policy_config(run.model_config)
+    return dataclasses.replace(run, params=params, model_config=config, states={name: {} for name in params})
+
+
 def critic_params(params):
     """The parameters of a critic apart, under a reward model's names."""
     return {name.removeprefix(_CRITIC): value for name, value in params.items() if name.startswith(_CRITIC)}

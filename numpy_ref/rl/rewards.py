@@ -5,6 +5,8 @@ import math
 import warnings
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from numpy_ref.errors import RunWarning, UserError, shown
 from numpy_ref.rl.prompts import Prompt, right
 from numpy_ref.tasks.task import closeness
@@ -40,6 +42,23 @@ class Each:
         except Exception as error:  # whatever it is: a reward function is not ours
             errors.append(f"{type(error).__name__}: {error}")
             return math.nan
+
+
+@dataclass(frozen=True)
+class Model:
+    """A reward model: ``function`` takes the ids of whole texts, prompt and completion, and returns a reward for each."""
+
+    name: str
+    function: object
+    weight: float = 1.0
+
+    def scores(self, completions, errors):
+        """A number for each; all NaN where the function raised."""
+        try:
+            return self.function([np.array([*one.prompt.ids, *one.ids], np.int64) for one in completions])
+        except Exception as error:
+            errors.append(f"{type(error).__name__}: {error}")
+            return [math.nan] * len(completions)
 
 
 def checker(weight=1.0):

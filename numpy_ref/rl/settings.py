@@ -1,12 +1,17 @@
 """How PPO and GRPO learn, beside what ``TrainConfig`` says: rollouts, passes over them, objectives, distances."""
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from numpy_ref.config import SampleConfig, TrainConfig, option, require
+from numpy_ref.config import SampleConfig, TrainConfig, from_json, option, require
 from numpy_ref.errors import UserError
+from numpy_ref.files import replace
 
 DEFINITION = "settings: no arrays"
+
+NAME = "rl.json"  # in a run folder: its settings, and what it was asked for
 
 ESTIMATORS = ("k1", "k2", "k3")
 OBJECTIVES = ("dapo", "grpo", "dr_grpo", "gspo", "cispo")
@@ -123,3 +128,27 @@ class GRPOConfig(RLConfig):
             raise UserError(f"group=1 has nothing to compare with under baseline={self.baseline!r}; take a group of at least 2")
         if self.kl_target and not self.kl_loss:
             raise UserError("kl_target adapts a weight that is 0; give kl_loss to begin with")
+
+
+KINDS = {"ppo": PPOConfig, "grpo": GRPOConfig}
+
+
+def write(folder, name, settings, asked):
+    """Note in a run folder what it was begun with; ``name``: the command; ``asked``: its other options, for JSON."""
+    text = json.dumps({"command": name, "settings": asdict(settings), "asked": asked}, indent=1) + "\n"
+    replace(Path(folder) / NAME, lambda file: file.write(text.encode()))
+
+
+def read(folder, name):
+    """(settings, asked) of the run that the command ``name`` began in a folder. Raises UserError for any other."""
+    path = Path(folder) / NAME
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        command, text, asked = found["command"], json.dumps(found["settings"]), dict(found["asked"])
+    except FileNotFoundError:
+        raise UserError(f"{folder} is no run of `{name}`: it has no {NAME}; begin one with --checkpoint") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path} is damaged; start a new run") from None
+    if command != name:
+        raise UserError(f"the run in {folder} was begun by `{command}`; go on with it by that command")
+    return from_json(KINDS[name], text), asked

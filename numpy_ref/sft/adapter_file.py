@@ -1,8 +1,8 @@
 """Adapters in a file of their own, a few per cent of their model: ``adapters.npz``.
 
-    header                 JSON as bytes: the model's config and LoRA's settings, the seed of the rows that widened the
-                           vocabulary, a checksum
-    adapter/<name>         what was trained, named as in ``adapters.trained_shapes``
+header                 JSON as bytes: the model's config and LoRA's settings, the seed of the rows that widened the
+                       vocabulary, a checksum
+adapter/<name>         what was trained, named as in ``adapters.trained_shapes``
 """
 
 import dataclasses
@@ -23,7 +23,11 @@ def write(path, run, to_numpy):
     """Write what a Run with frozen weights has trained. ``to_numpy`` turns the wing's arrays into NumPy arrays."""
     _, lora = run.frozen
     arrays = {f"adapter/{name}": to_numpy(value) for name, value in run.params.items()}
-    header = {"model": dataclasses.asdict(run.model_config), "lora": adapters.to_header(lora), "seed": run.train_config.seed}
+    header = {
+        "model": dataclasses.asdict(run.model_config),
+        "lora": adapters.to_header(lora),
+        "seed": run.train_config.seed,
+    }
     checkpoint_file.write(Path(path), arrays, header)
 
 

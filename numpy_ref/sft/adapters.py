@@ -27,7 +27,12 @@ class LoRA:
 
     def __post_init__(self):
         require(self, "rank", lambda v: isinstance(v, int) and v >= 1, "a whole number of at least 1")
-        require(self, "alpha", lambda v: isinstance(v, (int, float)) and math.isfinite(v) and v > 0, "a finite number above 0")
+        require(
+            self,
+            "alpha",
+            lambda v: isinstance(v, (int, float)) and math.isfinite(v) and v > 0,
+            "a finite number above 0",
+        )
         for name in ("targets", "whole"):
             require(self, name, lambda v: isinstance(v, str), "text: parts of names with commas between them")
 
@@ -55,7 +60,9 @@ def adapted(config, lora):
 
     Raises UserError for a target that names none.
     """
-    matrices = [name for name, shape in parameter_shapes(config).items() if len(shape) == 2 and name.endswith(".weight")]
+    matrices = [
+        name for name, shape in parameter_shapes(config).items() if len(shape) == 2 and name.endswith(".weight")
+    ]
     linear = [name for name in matrices if not (name.endswith("embedding.weight") or is_router(name))]
     chosen = _named(linear, lora.targets, "targets")
     if not chosen:
@@ -76,7 +83,9 @@ def trained_shapes(config, lora):
     for name in adapted(config, lora):
         outputs, inputs = shapes[name]
         if lora.rank > min(outputs, inputs):
-            raise UserError(f"lora_rank={lora.rank} is no saving for {name} of {outputs} x {inputs}; take at most {min(outputs, inputs)}")
+            raise UserError(
+                f"lora_rank={lora.rank} is no saving for {name} of {outputs} x {inputs}; take at most {min(outputs, inputs)}"
+            )
         first, second = pair(name)
         found |= {first: (lora.rank, inputs), second: (outputs, lora.rank)}
     return found | {name: shapes[name] for name in whole(config, lora)}
@@ -103,4 +112,6 @@ def from_header(value):
     try:
         return LoRA(**value)
     except TypeError:
-        raise UserError(f"the checkpoint's LoRA is {shown(json.dumps(value))}, which is none; take another copy") from None
+        raise UserError(
+            f"the checkpoint's LoRA is {shown(json.dumps(value))}, which is none; take another copy"
+        ) from None

@@ -1,7 +1,7 @@
 """Fine-tuning at the command line: ``sft`` trains on instructions, ``answers`` judges, ``adapt`` applies adapters.
 
-    python -m torch_impl sft --checkpoint runs/mine --data talk.jsonl --out runs/talk
-    python -m torch_impl answers --checkpoint runs/talk --data questions.jsonl --out runs/talk/answers.jsonl
+python -m torch_impl sft --checkpoint runs/mine --data talk.jsonl --out runs/talk
+python -m torch_impl answers --checkpoint runs/talk --data questions.jsonl --out runs/talk/answers.jsonl
 """
 
 import dataclasses
@@ -50,7 +50,17 @@ def sft(wing, options):
         sample = _sampler(wing, golden, progress) if train.sample_every else None
         try:
             run = wing.fine_tune(
-                model, train, settings, data, held_out, base, out, resume=resume, report=progress, seconds=left, sample=sample
+                model,
+                train,
+                settings,
+                data,
+                held_out,
+                base,
+                out,
+                resume=resume,
+                report=progress,
+                seconds=left,
+                sample=sample,
             )
         except Interrupted as stop:
             progress.note(stopped(wing, stop, out).replace("train --resume", "sft --resume"))
@@ -61,7 +71,9 @@ def sft(wing, options):
         if run.frozen:
             adapter_file.write(out / adapter_file.NAME, run, wing.to_numpy)
         if run.step < train.steps:
-            say(f"the time budget of {seconds:g} s ends: {stopped(wing, run, out).replace('train --resume', 'sft --resume')}")
+            say(
+                f"the time budget of {seconds:g} s ends: {stopped(wing, run, out).replace('train --resume', 'sft --resume')}"
+            )
             return None
         held = next((row["val_loss"] for row in reversed(log.read_rows(out / log.NAME)) if row.get("val_loss")), None)
         measured = "" if held is None else f"; held-out loss {held:.3f} nats per token"
@@ -76,14 +88,21 @@ def answers(wing, options):
     if not wing.chat:
         raise UserError(f"{options.checkpoint} knows no chat format; give a model that `sft` has fine-tuned")
     limit, side = getattr(options, "limit", JUDGED), getattr(options, "side", "held_out")
-    found = [one for source in options.data for one in conversations.examples(source, limit, getattr(options, "seed", 0), side)]
+    found = [
+        one
+        for source in options.data
+        for one in conversations.examples(source, limit, getattr(options, "seed", 0), side)
+    ]
     sample, samples = SampleConfig(**given(options, SampleConfig)), getattr(options, "samples", 0)
     start = perf_counter()
     rows, summary = report.judged(wing, run, found[:limit], sample, samples, getattr(options, "tokens", None))
     if hasattr(options, "out"):
         report.write(options.out, rows)
     print(json.dumps(summary) if hasattr(options, "json") else report.table(rows, summary))
-    say(f"{len(rows)} prompts answered in {perf_counter() - start:.1f} s" + (f"; {options.out}" if hasattr(options, "out") else ""))
+    say(
+        f"{len(rows)} prompts answered in {perf_counter() - start:.1f} s"
+        + (f"; {options.out}" if hasattr(options, "out") else "")
+    )
 
 
 def adapt(wing, options):
@@ -100,23 +119,31 @@ def adapt(wing, options):
     wing.save(out, run)
     checkpoint_file.describe(out, model, run.train_config)
     keep(with_chat(wing, _format(wing)), out)
-    say(f"wrote {out}: {sum(np.size(value) for value in params.values()):,} trained numbers merged into {parameter_count(model):,}")
+    say(
+        f"wrote {out}: {sum(np.size(value) for value in params.values()):,} trained numbers merged into {parameter_count(model):,}"
+    )
 
 
 def _fresh(wing, options, out):
     """(wing, ModelConfig, TrainConfig, SFTConfig, what was asked for, base params) of a new run."""
     for name in ("checkpoint", "data"):
         if not hasattr(options, name):
-            raise UserError(f"--{name} is missing; give a model and conversations to fine-tune it on (or --resume a run)")
+            raise UserError(
+                f"--{name} is missing; give a model and conversations to fine-tune it on (or --resume a run)"
+            )
     if checkpoint_file.exists(out):
         raise UserError(f"{out} already holds a run; go on with it by --resume, or take another --out")
     run = opened(wing, options)
     if any(checkpoint_file.is_quantized(value) for value in run.params.values()):
-        raise UserError(f"the model in {options.checkpoint} is quantised: it can generate, but not train; give the original")
+        raise UserError(
+            f"the model in {options.checkpoint} is quantised: it can generate, but not train; give the original"
+        )
     wing = with_chat(wing, _format(wing))
     model = dataclasses.replace(run.model_config, vocab_size=max(run.model_config.vocab_size, wing.chat.vocab_size))
     train = dataclasses.replace(TRAINING, **given(options, TrainConfig))
-    asked = {name: getattr(options, name) for name in ASKED if hasattr(options, name)} | {"checkpoint": str(options.checkpoint)}
+    asked = {name: getattr(options, name) for name in ASKED if hasattr(options, name)} | {
+        "checkpoint": str(options.checkpoint)
+    }
     return wing, model, train, SFTConfig(**given(options, SFTConfig)), asked, run.params
 
 
@@ -130,14 +157,21 @@ def _resumed(wing, options, out):
     header = checkpoint_file.read_header(out)
     try:
         found = json.loads((out / NAME).read_text(encoding="utf-8"))
-        settings, asked = from_json(SFTConfig, json.dumps(found["settings"])), found["asked"] | {"fingerprint": found["fingerprint"]}
+        settings, asked = (
+            from_json(SFTConfig, json.dumps(found["settings"])),
+            found["asked"] | {"fingerprint": found["fingerprint"]},
+        )
     except FileNotFoundError:
-        raise UserError(f"{out} is no run of `sft`: it has no {NAME}; go on with it by the command that began it") from None
+        raise UserError(
+            f"{out} is no run of `sft`: it has no {NAME}; go on with it by the command that began it"
+        ) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{out / NAME} is damaged; start a new run") from None
     model, train = checkpoint_file.configs(header)
     had = dataclasses.asdict(settings) | dataclasses.asdict(train) | asked
-    new = given(options, SFTConfig) | {name: value for name, value in given(options, TrainConfig).items() if name in FIXED}
+    new = given(options, SFTConfig) | {
+        name: value for name, value in given(options, TrainConfig).items() if name in FIXED
+    }
     new |= {name: getattr(options, name) for name in ASKED if hasattr(options, name)}
     for name, value in new.items():
         if value != had.get(name):
@@ -196,7 +230,9 @@ def _sampler(wing, golden, progress):
         one = golden[run.step // run.train_config.sample_every % len(golden)]
         shown = dataclasses.replace(run, params=wing.model_weights(run), frozen=None)
         rows, _ = report.judged(wing, shown, [one])
-        progress.note(f"step {run.step}: {json.dumps(rows[0]['prompt'])} -> {json.dumps(rows[0]['answer'])}, gold {json.dumps(one.answer)}")
+        progress.note(
+            f"step {run.step}: {json.dumps(rows[0]['prompt'])} -> {json.dumps(rows[0]['answer'])}, gold {json.dumps(one.answer)}"
+        )
 
     return sample
 

@@ -81,7 +81,9 @@ def split(found):
         sides[int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) < HELD_OUT * 2**32].append(one)
     if not all(sides):
         number = len({json.dumps(one.prompt) for one in found})
-        raise UserError(f"{number} different prompts are too few to hold a tenth of them out; give more, or --held-out FILE")
+        raise UserError(
+            f"{number} different prompts are too few to hold a tenth of them out; give more, or --held-out FILE"
+        )
     return sides
 
 
@@ -125,10 +127,14 @@ def _pieces(example, chat, encode, context, prompt_weight, long):
             "cut such conversations by --long split, or take a model with a longer context"
         )
     else:
-        pieces = [(ids[at : at + context + 1], weights[at : at + context + 1]) for at in range(0, len(ids) - 1, context)]
+        pieces = [
+            (ids[at : at + context + 1], weights[at : at + context + 1]) for at in range(0, len(ids) - 1, context)
+        ]
     pieces = [(own_ids, own_weights) for own_ids, own_weights in pieces if own_weights[1:].any()]
     if not pieces:
-        raise UserError(f"{example.place}: no token of it counts in the loss, so there is nothing to learn; give an answer")
+        raise UserError(
+            f"{example.place}: no token of it counts in the loss, so there is nothing to learn; give an answer"
+        )
     return pieces
 
 

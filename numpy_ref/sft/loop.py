@@ -38,7 +38,14 @@ def fine_tune(
         difficulty = _difficulty(run, sft_config, data, notes)
         share = _share(run.step, c, sft_config)
         chosen = conversations(
-            sft_config.curriculum, run.position, c.batch, data.sources, difficulty, share, sft_config.mix_temperature, c.seed
+            sft_config.curriculum,
+            run.position,
+            c.batch,
+            data.sources,
+            difficulty,
+            share,
+            sft_config.mix_temperature,
+            c.seed,
         )
         notes.taken(run.step + 1, chosen.tolist())
         inputs, targets, weights, documents = _rows(data, chosen, model_config, c, sft_config)

@@ -113,7 +113,9 @@ def pass_at_k(samples, right, k):
     Without bias for every k up to n; 1 - (1 - c / n)^k would be too low. Raises UserError for more than were sampled.
     """
     if not 1 <= k <= samples or not 0 <= right <= samples:
-        raise UserError(f"pass@{k} of {samples} samples, {right} of them right, is not defined; k goes from 1 to {samples}")
+        raise UserError(
+            f"pass@{k} of {samples} samples, {right} of them right, is not defined; k goes from 1 to {samples}"
+        )
     return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
 
 

@@ -67,7 +67,10 @@ def gold_losses(wing, run, examples, batch=AT_ONCE):
     config = run.model_config
     whole = tokenized([examples], wing.chat, wing.encode, config.context)
     weights = _last_answers(whole, wing.chat)
-    return [found.tolist() for found in wing.conversation_losses(run.params, config, whole.ids, weights, whole.borders, batch)]
+    return [
+        found.tolist()
+        for found in wing.conversation_losses(run.params, config, whole.ids, weights, whole.borders, batch)
+    ]
 
 
 def summary(rows):
@@ -96,9 +99,14 @@ def table(rows, found):
     lines = [f"{'examples':<34}{found['examples']}", *lines, ""]
     shown = sorted(rows, key=lambda row: row["exact"])[:SHOWN]
     cells = [("", "prompt", "gold answer", "answer")]
-    cells += [("right" if row["exact"] else "wrong", *(_cell(row[key]) for key in ("prompt", "gold", "answer"))) for row in shown]
+    cells += [
+        ("right" if row["exact"] else "wrong", *(_cell(row[key]) for key in ("prompt", "gold", "answer")))
+        for row in shown
+    ]
     widths = [max(len(line[column]) for line in cells) for column in range(4)]
-    return "\n".join(lines + ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in cells])
+    return "\n".join(
+        lines + ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in cells]
+    )
 
 
 def _sample(wing, run, prompts, rooms, rows, sample, samples, batch):
@@ -121,7 +129,9 @@ def _room(prompt, example, config, tokens):
     """How many tokens the answer may have."""
     room = tokens if config.endless else min(tokens, config.context - len(prompt))
     if room < 1:
-        raise UserError(f"{example.place}: a prompt of {len(prompt)} tokens leaves no room in the context of {config.context}")
+        raise UserError(
+            f"{example.place}: a prompt of {len(prompt)} tokens leaves no room in the context of {config.context}"
+        )
     return room
 
 

@@ -11,7 +11,9 @@ LONG = ("refuse", "split")
 CURRICULA = ("random", "length", "anti", "competence", "self-paced")
 
 # Where options leave it open: a small learning rate and short runs, since the model knows most of it already.
-TRAINING = TrainConfig(steps=300, batch=32, lr=1e-3, warmup=20, final_lr=0.1, weight_decay=0.01, eval_every=50, save_every=100)
+TRAINING = TrainConfig(
+    steps=300, batch=32, lr=1e-3, warmup=20, final_lr=0.1, weight_decay=0.01, eval_every=50, save_every=100
+)
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ INIT_STATES = Component(
     compiles=False,
     bugs=(
         Bug("Muon for the output head", "numpy", 'name.startswith("blocks.") and ', "", function="_takes_muon"),
-        Bug("Muon for biases and norms", "numpy", " and len(shape) == 2", "", function="_takes_muon"),
+        Bug("Muon for biases and norms", "numpy", " and len(shape) >= 2", "", function="_takes_muon"),
         Bug(
             "Muon whatever the config says",
             "numpy",
@@ -215,7 +215,7 @@ INIT_STATES = Component(
             "",
             function="_takes_muon",
         ),
-        Bug("Muon for more than matrices", "torch", "param.ndim == 2", "param.ndim >= 2", function="_takes_muon"),
+        Bug("Muon for more than matrices", "torch", "param.ndim >= 2", "param.ndim >= 1", function="_takes_muon"),
         Bug("Muon for the embeddings", "torch", r"blocks\..*\.weight", r".*\.weight", function="_takes_muon"),
         Bug(
             "Muon for nothing",

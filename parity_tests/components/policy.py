@@ -88,7 +88,7 @@ POLICY = Component(
         Bug("entropy without a gradient", "numpy", "logprobs_vjp(dlogprobs) + entropy_vjp(dentropy)", "logprobs_vjp(dlogprobs)", "_head"),
         Bug("critic without a gradient", "numpy", "model_vjp(dhidden) |", "model_vjp(0 * dhidden) |", "_values"),
         Bug("softcap left out", "numpy", "if config.logit_softcap:", "if False:", "_head"),
-        Bug("the policy's trunk for the critic's", "torch", "hidden = forward(inputs, own, critic_config(config), logits=False)[mask]", "hidden = x", "_values"),
+        Bug("the policy's trunk for the critic's", "torch", "scalar_head(read(own, critic_config(config)),", "scalar_head(x,", "_values"),
         Bug("values stop the gradient", "torch", "scalar_head(x, params", "scalar_head(x.detach(), params", "_values"),
         Bug("rows moved", "torch", "masked_scatter(mask, rows)", "masked_scatter(mask, rows.flip(0))", "_placed"),
         Bug("filters forgotten in Torch", "torch", "None if kept is None else kept[mask]", "None"),

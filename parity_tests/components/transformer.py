@@ -40,6 +40,9 @@ def draw(source):
     source.event("recomputed", recompute)
     packed = source.choice(False, True)
     source.event("documents", packed)
+    given = not packed and source.flag()
+    source.event("positions given", given)
+    source.event("rows share positions", batch > 1 and not packed and not given)
     source.event("full context", length == config.context)
     source.event("long", length > 4)
     arrays = {
@@ -48,6 +51,7 @@ def draw(source):
         "mask": attention_mask(source.rng, kind, batch, length, length),
         "keep": keep_masks(source.rng, config, (batch, length, config.width)) if config.dropout else None,
         "documents": documents(source.rng, batch, length) if packed else None,
+        "positions": source.rng.integers(0, config.context, (batch, length)) if given else None,
     }
     return source.case(arrays, config=config, recompute=recompute, logits=logits)
 
@@ -79,7 +83,7 @@ TRANSFORMER = Component(
     kernels=KERNELS,
     events=(
         *ACTIVATIONS, *NORMS, *NORM_POSITIONS, *POSITIONS, *MASKS, *EVENTS, "tied", "dropout", "full context",
-        "repeated token", "experts", "capped logits", "documents", "hidden states", "recomputed",
+        "repeated token", "experts", "capped logits", "documents", "hidden states", "recomputed", "positions given",
     ),
     weight=8,
     shapes={
@@ -119,6 +123,7 @@ TRANSFORMER = Component(
         ),
         Bug("not causal", "numpy", "config, mask, True, block_keep", 'config, mask, bool(config.window) or config.positions == "alibi", block_keep', needs=('no window',)),
         Bug("positions do not restart", "numpy", "np.arange(tokens.shape[1])[None] if documents is None else", "np.arange(tokens.shape[1])[None] if True else", needs=('documents', 'long', 'learned')),
+        Bug("given positions ignored", "numpy", "    if positions is None:\n        positions =", "    if True:\n        positions =", needs=("positions given", "long", "learned")),
         Bug("documents see each other", "numpy", "layer, phases, documents, block_routing)", "layer, phases, None, block_routing)", needs=('documents',)),
         Bug("softcap left out of the backward", "numpy", "dlogits if cap_vjp is None else cap_vjp(dlogits)", "dlogits", "head", needs=('capped logits',)),
         Bug("every layer local", "numpy", "block_keep, layer, phases", "block_keep, 0, phases", needs=('alternating',)),
@@ -128,7 +133,7 @@ TRANSFORMER = Component(
         Bug("no gradient through recomputed blocks", "torch", "x = run(\n            x, own,", "x = run(\n            x.detach() if recompute else x, own,"),
         Bug("logits not capped", "torch", "if config.logit_softcap else logits", "if False else logits", "head", needs=('capped logits',)),
         Bug("RoPE left out", "torch", 'if config.positions == "rope" else None', "if False else None", needs=('rope', 'long')),
-        Bug("position gradient of the first row alone", "numpy", "np.sum(dx, axis=0, keepdims=True)", "dx[:1]", "embed", needs=('learned',)),
+        Bug("position gradient of the first row alone", "numpy", "np.sum(dx, axis=0, keepdims=True)", "dx[:1]", "embed", needs=("learned", "rows share positions")),
         Bug("no final norm", "torch", 'config.norm_position == "pre":\n        x', "False:\n        x", "_final_norm"),
         Bug(
             "final norm replaced by a factor",

@@ -75,7 +75,9 @@ def conversation_batch(ids, weights, borders, chosen, width, packed=True, side="
     if packed:
         row, start = best_fit_decreasing(lengths, width)
     elif int(lengths.max()) > width:
-        raise UserError(f"a text of {int(lengths.max())} tokens is longer than a row of {width}; split it or widen the rows")
+        raise UserError(
+            f"a text of {int(lengths.max())} tokens is longer than a row of {width}; split it or widen the rows"
+        )
     else:
         row, start = torch.arange(len(lengths)), torch.zeros(len(lengths), dtype=torch.int64)
     used = int(row.max()) + 1

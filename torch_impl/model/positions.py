@@ -142,9 +142,12 @@ def _turned(x, cos, sin, interleaved):
     y = torch.empty_like(wide)
     parts = (slice(0, r, 2), slice(1, r, 2)) if interleaved else (slice(0, r // 2), slice(r // 2, r))
     a, b = (wide[..., part] for part in parts)
-    first, second = (y[..., part] for part in parts)
-    torch.mul(a, cos, out=first).addcmul_(b, sin, value=-1)
-    torch.mul(a, sin, out=second).addcmul_(b, cos)
+    if torch.compiler.is_compiling():  # which fuses, and takes no strided ``out``
+        y[..., parts[0]], y[..., parts[1]] = a * cos - b * sin, a * sin + b * cos
+    else:
+        first, second = (y[..., part] for part in parts)
+        torch.mul(a, cos, out=first).addcmul_(b, sin, value=-1)
+        torch.mul(a, sin, out=second).addcmul_(b, cos)
     y[..., r:] = wide[..., r:]
     return y.to(x.dtype)
 

@@ -1,6 +1,7 @@
 """Iterations of PPO and GRPO."""
 
 import dataclasses
+import json
 from pathlib import Path
 from time import perf_counter
 
@@ -9,7 +10,9 @@ import torch
 from numpy_ref import checkpoint_file
 from numpy_ref.drive import drive
 from numpy_ref.errors import UserError
+from numpy_ref.files import replace
 from numpy_ref.rl.parts import policy_config, policy_params
+from numpy_ref.rl.pictures import BEFORE
 from numpy_ref.rl.prompts import adapted_level
 from numpy_ref.rl.record import row
 from torch_impl.device import choose_device
@@ -46,6 +49,9 @@ def reinforce(
         own, config = policy_params(run.params), policy_config(run.model_config)
         return held_out(own, config, prompts, source.speech, judge, settings, run.train_config.seed)
 
+    if run.step == 0:
+        before = json.dumps(measured()) + "\n"
+        replace(Path(out) / BEFORE, lambda file: file.write(before.encode()))
     return drive(run, out, step, measured, checkpoint.snapshot, stop_after, report, seconds, sample)
 
 

@@ -36,7 +36,9 @@ def source_draws(position, count, sizes, temperature, seed):
     while count > 0:
         block, slot = divmod(position, BLOCK)
         taken = min(count, BLOCK - slot)
-        owner = torch.searchsorted(borders, permuted(torch.arange(BLOCK), BLOCK, seed, STREAM_MIXTURE + block), right=True)
+        owner = torch.searchsorted(
+            borders, permuted(torch.arange(BLOCK), BLOCK, seed, STREAM_MIXTURE + block), right=True
+        )
         before = torch.nn.functional.one_hot(owner, len(quota)).cumsum(0).gather(1, owner[:, None])[:, 0] - 1
         sources.append(owner[slot : slot + taken])
         draws.append((block * quota[owner] + before)[slot : slot + taken])

@@ -41,7 +41,14 @@ def fine_tune(
         difficulty = _difficulty(run, sft_config, data, notes)
         share = _share(run.step, c, sft_config)
         chosen = conversations(
-            sft_config.curriculum, run.position, c.batch, data.sources, difficulty, share, sft_config.mix_temperature, c.seed
+            sft_config.curriculum,
+            run.position,
+            c.batch,
+            data.sources,
+            difficulty,
+            share,
+            sft_config.mix_temperature,
+            c.seed,
         )
         notes.taken(run.step + 1, chosen.tolist())
         lengths = torch.as_tensor(data.lengths)[chosen]
@@ -78,7 +85,11 @@ def _begin(model_config, train_config, sft_config, base, device):
         raise UserError("float8 trains whole matrices, LoRA none; leave one of them out")
     wide = _master(train_config)
     params = {name: value.to(device, wide, copy=True) for name, value in base.items()}
-    params, lora, frozen = widen_vocabulary(params, model_config.vocab_size, train_config.seed), adapters.of(sft_config), None
+    params, lora, frozen = (
+        widen_vocabulary(params, model_config.vocab_size, train_config.seed),
+        adapters.of(sft_config),
+        None,
+    )
     if lora:
         frozen = params, lora
         params = initial_adapters(params, model_config, lora, train_config.seed)

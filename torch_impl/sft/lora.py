@@ -49,7 +49,8 @@ def adapt(frozen, params, config, lora):
 
 def merge(frozen, params, config, lora):
     """One plain tensor for each weight, the adapters added in float64. Shapes: as ``adapt`` -> name -> tensor."""
-    return _added(frozen | {name: value for name, value in params.items() if name in frozen}, params, config, lora, lora.scale)
+    weights = frozen | {name: value for name, value in params.items() if name in frozen}
+    return _added(weights, params, config, lora, lora.scale)
 
 
 def unmerge(weights, params, config, lora):

@@ -155,7 +155,9 @@ def _chunk_losses(x, weight, labels, settings, learning, shares=None):
     counts = labels != ignore_index
     target = labels.where(counts, 0)[:, None]
     peak = bent.amax(-1, keepdim=True)
-    shifted = bent - peak  # everything but lse itself is the same, and a sure target costs no digits
+    # Everything but lse itself is the same for shifted logits, and a sure target costs no digits. In place where nobody
+    # asks for the logits again: they are the largest array of a step.
+    shifted = bent - peak if softcap else bent.sub_(peak)
     loss = -(1 - smoothing) * shifted.gather(-1, target)[:, 0]
     if smoothing:
         loss -= smoothing * shifted.mean(-1)

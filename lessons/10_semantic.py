@@ -1,0 +1,318 @@
+# %% [markdown]
+# # Lesson 10: units of meaning, and a space in which trees fit
+#
+# Everything so far was about tokens: pieces of spelling, fixed before the model has read a word. This lesson asks two questions that
+# lie deeper. What should the unit be? And what shape should the space have, in which units lie near each other when their
+# meanings do?
+#
+# ## The problem
+#
+# A tokenizer cuts "unbelievable" where some other text happened to be frequent; a number, a name or another script falls to pieces.
+# And the vectors that stand for words lie in flat space, where there is room for 2 d directions and little more, while meanings form
+# trees: an animal is a mammal, is a dog, is a terrier, and the number of kinds grows exponentially with the depth.
+#
+# ## The first idea: many ways to write a word
+#
+# BPE (lesson 4) has one way to write each word, found by replaying merges. The *unigram* tokenizer gives every token a probability, and
+# a word the sum over all ways to write it:
+#
+#     Z(x) = sum over the ways to write x of the product of p(token)        L = sum over the words of weight ln Z
+#
+# There are 2^(n-1) ways, but one walk from left to right is enough: Z of the first j bytes is the sum over the tokens that end there of
+# Z(start) p(token). And the backward pass? Z is linear in each p that it contains, so
+#
+#     dL/d ln p_v = sum over the places of v of Z(before) p_v Z(behind) / Z(x)
+#
+# which is the *expected number of times* that v occurs. The gradient of a log-likelihood whose middle is hidden *is* the E step of
+# expectation maximisation. Eight ways to write "abab", checked by counting:
+
+# %%
+import math
+
+import numpy as np
+
+from lessons.draw.curves import curves
+from lessons.probe import seconds, slope
+from numpy_ref.tokenizers.segmentation import best, log_likelihood
+
+rng = np.random.default_rng(0)
+tokens = {b"a": 0, b"b": 1, b"ab": 2, b"ba": 3, b"bab": 4}
+scores = np.log(np.array([0.3, 0.3, 0.2, 0.1, 0.1]))
+
+
+def ways(word):
+    """All ways to write a word."""
+    if not word:
+        yield ()
+    for token in tokens:
+        if word.startswith(token):
+            yield from ((token, *rest) for rest in ways(word[len(token) :]))
+
+
+found = list(ways(b"abab"))
+p = np.array([math.exp(sum(scores[tokens[token]] for token in way)) for way in found])
+value, vjp = log_likelihood([b"abab"], np.ones(1), tokens, scores)
+counted = [sum(share * way.count(token) for share, way in zip(p / p.sum(), found)) for token in tokens]
+print(f"{len(found)} ways; ln Z by counting {math.log(p.sum()):.12f}, by one walk {value:.12f}")
+print(
+    "expected occurrences: counted ",
+    np.round(counted, 6),
+    "\n                      gradient",
+    vjp(1.0).round(6),
+)
+print("the likeliest way:", [list(tokens)[i] for i in best(b"abab", tokens, scores)[1]])
+
+# %% [markdown]
+# **Exercise:** `10_log_likelihood`.
+#
+# ## The second idea: no tokens at all
+#
+# A model of bytes can write anything, but its texts are four times as long. Most bytes are easy: after "lighthous" comes "e". So put
+# bytes together to *patches*, and let the large model work once a patch. Where should a patch begin? Where the next byte is
+# hard to predict (arXiv:2412.09871). A small byte model, trained here for a minute's share of text, knows:
+
+# %%
+from dataclasses import replace
+from pathlib import Path
+
+import numpy_ref
+from numpy_ref.data.batches import batch
+from numpy_ref.model.initialise import initialise
+from numpy_ref.model.transformer import transformer
+from numpy_ref.presets import preset
+from numpy_ref.tokenizers.byte import encode
+from numpy_ref.tokenizers.patches import (
+    complete_ids,
+    entropy_starts,
+    next_byte_entropies,
+    patch_ids,
+    space_starts,
+)
+from numpy_ref.training.optimizer import init_states
+from numpy_ref.training.step import train_step
+
+samples = Path(numpy_ref.__file__).parent / "data" / "samples"
+data = encode("\n\n".join(path.read_text() for path in sorted(samples.glob("*.txt"))))
+config, settings = preset("tiny")
+config = replace(config, context=64)
+settings = replace(settings, steps=600, batch=16, lr=1e-2, warmup=30, optimizer="muon", dtype="float32")
+params = initialise(config, 0, np.float32)
+states = init_states(params, settings)
+for step in range(settings.steps):
+    inputs, targets = batch(data, step * settings.batch, settings.batch, config.context, 0)
+    metrics, params, states = train_step(params, states, inputs, targets, config, settings, step)
+
+line = "the keeper of the lighthouse had seen the water rise before"
+ids = encode(line)[None].astype(np.int64)
+entropies = next_byte_entropies(transformer(ids, params, config)[0])[0]
+cuts = {
+    "behind spaces": space_starts(ids)[0],
+    "entropy above 2 nats": entropy_starts(entropies[None], 2.0)[0],
+}
+for name, starts in cuts.items():
+    places = [*np.flatnonzero(starts[:-1]), len(line)]
+    print(
+        f"{name:21} {len(places) - 1:2} patches: " + "|".join(line[a:b] for a, b in zip(places, places[1:]))
+    )
+
+# %%
+from lessons.draw.patches import patches
+
+patches(line, entropies[:-1], cuts)
+
+# %% [markdown]
+# What goes wrong: the border itself can tell. If a patch *ends* at a space, then knowing that it has ended is knowing that a space
+# comes, while the space is still to be predicted. In training such a model knows more than when it writes. So whether a patch begins before
+# byte t may depend on the bytes before t alone, and a byte's prediction may use only patches that are complete:
+
+# %%
+starts = cuts["behind spaces"]
+print("byte           ", " ".join(line[:12].replace(" ", "_")))
+print("patch of it    ", " ".join(map(str, patch_ids(starts[None])[0][:12])))
+print("known complete ", " ".join(map(str, complete_ids(starts[None])[0][:12])))
+changed = ids.copy()
+changed[0, 9] = ord("!")
+print(
+    "change byte 9: starts before it unchanged:", np.array_equal(space_starts(changed)[0, :10], starts[:10])
+)
+
+# %% [markdown]
+# **Exercises:** `10_space_starts`, `10_entropies`, `10_complete_ids`.
+#
+# **Learning where to cut.** H-Net (arXiv:2507.07955) lets the model itself say how likely a border is. A choice has no derivative (lesson
+# 5), so the chunks are smoothed: a doubtful chunk keeps much of the one before,
+#
+#     y_k = p_k z_k + (1 - p_k) y_(k-1)
+#
+# and through p the gradient reaches the cutter. The backward pass of a recurrence is a recurrence from the end. What reaches y_k comes
+# from above and from y_(k+1):
+#
+#     a_k = dy_k + (1 - p_(k+1)) a_(k+1)        dz_k = p_k a_k        dp_k = sum a_k (z_k - y_(k-1))
+
+# %%
+from numpy_ref.patching.chunking import ema_scan
+
+z, p = rng.standard_normal((1, 6, 3)), rng.random((1, 6))
+y, vjp = ema_scan(z, p)
+dy, t = rng.standard_normal(y.shape), rng.standard_normal(p.shape)
+dz, dp = vjp(dy)
+print(
+    f"slope along p: vjp {np.sum(dp * t):.14f}, complex step {np.sum(dy * slope(lambda p: ema_scan(z, p)[0], p, t)):.14f}"
+)
+
+# %% [markdown]
+# **Exercise:** `10_ema_scan`.
+#
+# ## The third idea: a space with more room
+#
+# In flat space the circle of radius r has the length 2 pi r. A tree with three children a node has 3^r nodes at depth r: there is no
+# room for them at equal distances. In *hyperbolic* space a circle's length grows like e^r. Trees fit.
+#
+# The Poincare ball is such a space, drawn inside a ball: lengths at x are 2 / (1 - c ||x||^2) times what they look like, so the border is
+# infinitely far away.
+#
+#     d(x, y) = 2 asinh(sqrt(h)) / sqrt(c),    h = c ||x - y||^2 / ((1 - c ||x||^2) (1 - c ||y||^2))
+#
+# All edges in this picture are equally long:
+
+# %%
+from lessons.draw.poincare import poincare
+
+poincare(title="A tree of 121 nodes; every edge is as long as the others")
+
+# %% [markdown]
+# Backward, with Bx = 1 - c ||x||^2 and e = x - y: x stands in e and in its own Bx, so
+#
+#     de = 2 c dh e / (Bx By)        dBx = -dh h / Bx        dx = de - 2 c dBx x        dy = -de - 2 c dBy y
+#
+# What goes wrong: d = acosh(1 + 2h) is the same on paper. For near points h is tiny, 1 + 2h rounds to 1, and the distance to 0:
+
+# %%
+from numpy_ref.hyperbolic.poincare import distance, haversine
+
+c = np.asarray(1.0)
+x = np.array([[0.5, 0.0]])
+for gap in (1e-3, 1e-6, 1e-9):
+    y = x + np.array([[0.0, gap]])
+    h = haversine(x, y, c)[0][0]
+    print(
+        f"points {gap:.0e} apart: distance {distance(x, y, c)[0][0]:.12e}, by acosh {math.acosh(1 + 2 * h):.12e}"
+    )
+
+# %% [markdown]
+# **Exercises:** `10_distance`, `10_haversine`, `10_mobius_add`, `10_exp_map_origin`, `10_lift`.
+#
+# ## Learning in it
+#
+# An ordinary gradient step would leave the space, and near the border it would be far too long. The *Riemannian* gradient divides by the
+# metric, and the step goes along a geodesic: x = exp_x(-lr grad / lambda^2).
+#
+# The test: put the 121 nodes of that tree into two dimensions so that distances in space are distances in the tree. Distortion is the
+# mean relative error. The same steps in the plane and in the ball:
+
+# %%
+from numpy_ref.hyperbolic.riemannian_sgd import riemannian_sgd
+
+parents = [-1] + [(node - 1) // 3 for node in range(1, 121)]
+
+
+def hops():
+    """Distances in the tree, (121, 121)."""
+    chains = []
+    for node in range(121):
+        chain = [node]
+        while parents[chain[-1]] >= 0:
+            chain.append(parents[chain[-1]])
+        chains.append(chain)
+    return np.array([[len(set(a) ^ set(b)) for b in chains] for a in chains], float)
+
+
+tree = hops()
+others = ~np.eye(121, dtype=bool)
+
+
+def embed(hyperbolic, steps=600, lr=0.3):
+    """Points (121, 2) whose distances, times a factor, are those of the tree; and the distortion after each step."""
+    rng = np.random.default_rng(0)
+    x, scale, history = 0.05 * rng.standard_normal((121, 2)), 1.0, []
+    for step in range(steps):
+        if hyperbolic:
+            d, vjp = distance(x[:, None], x[None], c)
+        else:
+            e = x[:, None] - x[None]
+            d = np.sqrt(np.sum(e * e, -1) + 1e-18)
+        # The factor that suits best, then the gradient of the mean squared relative error.
+        ratio = d / np.where(others, tree, 1.0)
+        scale = np.sum(ratio[others]) / np.sum(ratio[others] ** 2)
+        error = np.where(others, scale * ratio - 1.0, 0.0)
+        history.append(np.abs(error[others]).mean())
+        dd = error * scale / np.where(others, tree, 1.0) / 121
+        rate = lr * (1 - step / steps)
+        if hyperbolic:
+            dx, dy, _ = vjp(dd)
+            x = riemannian_sgd(
+                x, dx.sum(1) + dy.sum(0) if dx.shape[1] > 1 else (dx[:, 0] + dy[0]), 10 * rate, c
+            )
+        else:
+            x = x - rate * 2 * np.sum((dd / d)[..., None] * e, 1)
+    return x, np.array(history)
+
+
+flat, flat_history = embed(False)
+curved, curved_history = embed(True)
+print(f"distortion after 600 steps: plane {flat_history[-1]:.3f}, ball {curved_history[-1]:.3f}")
+curves(
+    {"plane": flat_history, "Poincare ball": curved_history},
+    "A tree of 121 nodes in two dimensions",
+    ylabel="mean relative error of a distance",
+)
+
+# %% [markdown]
+# **Exercise:** `10_riemannian_gradient`. The picture to remember: what the ball has learnt, from distances alone. Nobody told it which node
+# is the root.
+
+# %%
+depth = np.array([int(tree[0, node]) for node in range(121)])
+poincare(
+    curved,
+    [(parents[node], node) for node in range(1, 121)],
+    depth,
+    {0: "root"},
+    title="Learnt from distances alone",
+)
+
+# %% [markdown]
+# ## The other side: PyTorch
+
+# %%
+import torch
+
+from torch_impl.hyperbolic.poincare import distance as torch_distance
+
+x = 0.6 * rng.standard_normal((400, 8)) / np.sqrt(8)
+ours, vjp = distance(x[:, None], x[None], c)
+tensor = torch.from_numpy(x)
+theirs = torch_distance(tensor[:, None], tensor[None], torch.tensor(1.0, dtype=torch.float64))
+print(f"largest difference of {theirs.numel():,} distances: {np.abs(ours - theirs.numpy()).max():.1e}")
+times = {
+    "NumPy": seconds(lambda: distance(x[:, None], x[None], c)),
+    "PyTorch": seconds(
+        lambda: torch_distance(tensor[:, None], tensor[None], torch.tensor(1.0, dtype=torch.float64))
+    ),
+}
+print(
+    "all distances of 400 points: "
+    + ", ".join(f"{name} {1000 * time:.1f} ms" for name, time in times.items())
+)
+
+# %% [markdown]
+# ## Further reading
+#
+# - Kudo, *Subword regularization* (unigram), arXiv:1804.10959; Pagnoni et al., *Byte latent transformer*, arXiv:2412.09871.
+# - Hwang, Wang, Gu, *Dynamic chunking* (H-Net), arXiv:2507.07955; Yu et al., *MEGABYTE*, arXiv:2305.07185.
+# - Nickel, Kiela, *Poincare embeddings*, arXiv:1705.08039; Ganea, Becigneul, Hofmann, *Hyperbolic neural networks*,
+#   arXiv:1805.09112, and *Hyperbolic entailment cones*, arXiv:1804.01882.
+# - Bonnabel, *Stochastic gradient descent on Riemannian manifolds*, IEEE TAC 58 (2013) 2217.
+#
+# In this project: `numpy_ref/tokenizers/`, `numpy_ref/patching/`, `numpy_ref/hyperbolic/`. That was the last lesson; what is left
+# is to build something.
