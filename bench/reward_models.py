@@ -45,7 +45,7 @@ TASK = find("sort-6")
 CHAT = ChatFormat(256)
 SPEAKER = with_chat(WING, CHAT)
 BASE_STEPS, POLICY_STEPS, POLICY_EXAMPLES = 100, 300, 200
-SIZES = {"many pairs": (8000, 1000), "few pairs": (100, 100)}  # training pairs, steps
+SIZES = {"many pairs": (40000, 1200), "few pairs": (100, 100)}  # training pairs, steps
 JUDGED = 1000  # held-out pairs
 PROMPTS, SAMPLES = 100, 64
 
@@ -112,7 +112,7 @@ def reward_model(work, policy, name, seed):
         say(f"{name}, seed {seed}")
         pairs, steps = SIZES[name]
         config = dataclasses.replace(
-            TRAINING["RewardConfig"], steps=steps, batch=32, lr=1e-3, seed=seed, device="cpu", dtype="float32",
+            TRAINING["RewardConfig"], steps=steps, batch=64, lr=1e-3, seed=seed, device="cpu", dtype="auto",
             save_every=0, eval_every=max(50, steps // 10),
         )  # fmt: skip
         data = Comparisons(compared("train", pairs, seed), compared("held_out", 200, 100))
@@ -202,8 +202,8 @@ def words(found):
     return (
         f"The policy has {found['parameters']:,} parameters (preset llama-1m, bytes) and {POLICY_EXAMPLES} examples of sorting six "
         f"digits behind it: greedy it is right on {policy['exact']:.1%} of held-out prompts, sampled on {policy['pass@1']:.1%}, in "
-        f"one of eight samples on {policy['pass@8']:.1%}. Reward models begin as the policy with a new head. Float32, AdamW, batches "
-        f"of 32 pairs, centring 0.01; {JUDGED:,} held-out pairs. {found['environment'].get('cpu', 'CPU')}. Written by "
+        f"one of eight samples on {policy['pass@8']:.1%}. Reward models begin as the policy with a new head. AdamW, batches of "
+        f"64 pairs, centring 0.01; {JUDGED:,} held-out pairs. {found['environment'].get('cpu', 'CPU')}. Written by "
         "`python -m bench.reward_models`."
     )
 
