@@ -217,7 +217,7 @@ def _roofline(measured):
             row["flops"] / row["seconds"]["median"],
             s=26,
             color=colour,
-            marker=markers[row["kind"]],
+            marker=markers.get(row["kind"], "D"),
             zorder=3,
             edgecolor="white",
             linewidth=0.4,
