@@ -3,7 +3,7 @@
 import numpy as np
 
 from lessons.draw.picture import BLUE, COLOURS, INK, QUIET, drawing
-from numpy_ref.hyperbolic.poincare import exp_map, exp_map_origin, log_map
+from numpy_ref.hyperbolic.poincare import exp_map, log_map
 
 
 def poincare(points=None, edges=(), depth=None, labels=None, c=1.0, title="The Poincare disk"):
@@ -28,23 +28,25 @@ def poincare(points=None, edges=(), depth=None, labels=None, c=1.0, title="The P
     return picture
 
 
-def branching(children, levels, step=1.3):
-    """A tree that needs no training: every edge equally long. (points, edges, depth)."""
-    points, edges, depth, angle = [np.zeros(2)], [], [0], [0.0]
-    ends = [(0, 0.0, 2 * np.pi)]
-    for level in range(1, levels + 1):
-        following = []
-        for parent, start, width in ends:
-            for child in range(children):
-                share = width / children
-                direction = start + (child + 0.5) * share
-                vector = np.array([np.cos(direction), np.sin(direction)]) * level * step / 2
-                points.append(exp_map_origin(vector, np.asarray(1.0))[0])
-                edges.append((parent, len(points) - 1))
-                depth.append(level)
-                angle.append(direction)
-                following.append((len(points) - 1, start + child * share, share))
-        ends = following
+def branching(children, levels, step=1.5):
+    """A tree that needs no training: every edge is ``step`` long, and the ends of a node's edges look evenly around it.
+
+    Returns (points, edges, depth).
+    """
+    c, points, edges, depth = np.asarray(1.0), [np.zeros(2)], [], [0]
+    ways = {0: np.linspace(0, 2 * np.pi, children, endpoint=False) + np.pi / 2}
+    while ways:
+        node = min(ways)
+        for angle in ways.pop(node):
+            x = points[node]
+            along = np.array([np.cos(angle), np.sin(angle)]) * step * (1 - x @ x) / 2
+            child = exp_map(x[None], along[None], c)[0][0]
+            edges.append((node, len(points)))
+            depth.append(depth[node] + 1)
+            if depth[-1] < levels:
+                back = log_map(child[None], x[None], c)[0][0]
+                ways[len(points)] = np.arctan2(back[1], back[0]) + 2 * np.pi * np.arange(1, children + 1) / (children + 1)
+            points.append(child)
     return np.array(points), edges, np.array(depth)
 
 
