@@ -43,7 +43,8 @@ td.number, th.number { text-align: right }
 .exercise { border: 1px solid var(--line); border-left: 4px solid #e69f00; border-radius: 4px; padding: 2px 16px 10px; margin: 1.2em 0 }
 .exercise summary, .hint summary { cursor: pointer }
 del, del code { background: #fbe3d6; text-decoration: none } ins, ins code { background: #d8eef9; text-decoration: none }
-footer { display: flex; justify-content: space-between; gap: 18px; margin-top: 3em; padding-top: 1em; border-top: 1px solid var(--line); font-size: 15px }
+footer { display: flex; justify-content: space-between; gap: 18px; margin-top: 3em; padding-top: 1em; border-top: 1px solid var(--line); font-size: 15px; flex-wrap: wrap; overflow-wrap: anywhere }
+footer a { min-width: 0 }
 @media (min-width: 1000px) {
   body { display: grid; grid-template-columns: 270px minmax(0, 1fr) }
   nav { position: sticky; top: 0; height: 100vh; overflow-y: auto; border-bottom: 0; border-right: 1px solid var(--line) }
