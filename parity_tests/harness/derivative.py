@@ -42,6 +42,9 @@ def complex_step(component, case):
             abs(sum(np.sum((run[path] - gradients[path]) * directions[path]) for path in paths)) for run in noisy
         )
         size = np.sum(np.abs(terms)) + sum(np.sum(np.abs(part)) for part in along.values())
+        if component.step_cancellation:  # of one argument, element by element
+            lost = dy_of(value) * directions[f"d{name}"] * component.step_cancellation(arguments)
+            size += np.sum(np.abs(lost))
         unit = budget.PRECISIONS["float64"]
         # The complex forward pass rounds in ways that the noisy vjps have not sampled: four times the budget.
         # Where all first derivatives are 0, what is left of the higher ones is of the order of h^2.
