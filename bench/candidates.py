@@ -120,8 +120,9 @@ class Training:
         self.notes = {"parameters": parameter_count(self.config)}
 
     def first_call(self):
+        scaled = {"scale": 2.0**16} if self.job["dtype"] == "float16" else {}  # as the step scales the loss at first
         self.found = self.step.loss_and_grads(
-            self.params, self.inputs, self.targets, self.config, self.train, 0, **self.extra
+            self.params, self.inputs, self.targets, self.config, self.train, 0, **self.extra, **scaled
         )
 
     def results(self):

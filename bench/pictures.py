@@ -173,10 +173,12 @@ def _roofline(measured):
 
     limits = [row for row in measured if row["kind"] == "machine"]
     peaks = rows.peaks(limits) if limits else None
+    markers = {"component": "o", "training": "s", "generation": "^"}
     points = [
         row
         for row in measured
-        if row.get("flops") and row.get("bytes") and "roofline" in row and row["mode"] in ("both", "step", "generate")
+        if row["kind"] in markers and row["mode"] in ("both", "step", "generate")
+        if row.get("flops") and row.get("bytes") and "roofline" in row
     ]
     if not (peaks and points):
         return None
@@ -209,7 +211,6 @@ def _roofline(measured):
         va="top",
         fontsize=7.5,
     )
-    markers = {"component": "o", "training": "s", "generation": "^"}
     for row, x in zip(points, intensities):
         colour = COLOURS.get((row["implementation"], row["dtype"])) or PEER[row["dtype"]]
         axes.scatter(
@@ -217,7 +218,7 @@ def _roofline(measured):
             row["flops"] / row["seconds"]["median"],
             s=26,
             color=colour,
-            marker=markers.get(row["kind"], "D"),
+            marker=markers[row["kind"]],
             zorder=3,
             edgecolor="white",
             linewidth=0.4,

@@ -238,6 +238,6 @@ def refused(found):
 
 def slower(history, newest):
     """What became slower than in earlier runs on the same device with the same versions."""
-    found = rows.regressions(history, [row for row in newest if "seconds" in row])
+    found = rows.regressions(history, [row for row in newest if "seconds" in row and row["kind"] != "control"])
     lines = [(row["name"], label(row), row["mode"], f"{factor:.2f}") for row, factor in found]
     return "## Slower than before\n\n" + table(("what", "who", "mode", "times the old median"), lines) if lines else ""
