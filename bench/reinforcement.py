@@ -59,17 +59,18 @@ MODEL = ModelConfig(
     activation="gelu", feed_forward_bias=False,
 )  # fmt: skip
 LABELS, TAUGHT, LONGER = 100, 120, 1000  # examples; steps of fine-tuning; steps of the control
-UPDATES = 160
+UPDATES, HELD = 160, {"GRPO": 0.999, "PPO": 0.95}  # decay of Adam's second moment
 SAMPLING = {"tokens": 12, "eval_prompts": ASKED}
-GRPO = GRPOConfig(**SAMPLING)
+GRPO = GRPOConfig(**SAMPLING, minibatches=4, dynamic=2)
 PPO = PPOConfig(**SAMPLING, minibatches=4, kl_reward=0.0)
 
 SMALL = ModelConfig(vocab_size=256, context=32, layers=1, width=64, heads=4, feed_forward=128, norm="rms", positions="learned")
 PRICES = (0.0, 0.01, 0.02, 0.05, 0.2)  # of a nat of distance, where a text of letters alone is worth 1
-LETTERS = 16  # characters of a text
+LETTERS, LEXICAL = 16, 60  # characters of a text; updates
 
+COMPARED = 500  # held-out pairs
 PAIRS = {"few pairs": (100, 100), "many pairs": (8000, 300)}  # training pairs, steps of the reward model
-CHASED = 120  # updates on a reward model's score
+CHASED = 80  # updates on a reward model's score
 CHASES = (("few pairs", 0.0), ("few pairs", 0.1), ("many pairs", 0.0))  # of which model, price of a nat a token
 
 # rung: tasks, easiest first; tasks and number of the examples; steps of fine-tuning; updates; settings of GRPO
@@ -126,42 +127,32 @@ def sorting(work, seed):
     yield "taught", lambda: taught(folder(work, "taught", seed), MODEL, [task], LABELS, TAUGHT, seed)
     begin = checkpoint.load(folder(work, "taught", seed), "float32")
     for name, settings in (("GRPO", GRPO), ("PPO", PPO)):
-        yield name, lambda: reinforced(folder(work, name, seed), begin, settings, prompts([task], seed), right(), seed, UPDATES)
-    yield "more steps", lambda: taught(
-        folder(work, "more steps", seed), MODEL, [task], LABELS, LONGER, seed, every=LONGER // 5
-    )
+        yield name, lambda: reinforced(folder(work, name, seed), begin, settings, prompts([task], seed), right(), seed, UPDATES, beta2=HELD[name])
+    yield "more steps", lambda: taught(folder(work, "more steps", seed), MODEL, [task], LABELS, LONGER, seed)
 
 
-def taught(out, model, tasks, count, steps, seed, every=0):
-    """Fine-tuning of a new model on ``count`` examples of tasks; the held-out figures on the way and at the end."""
+def taught(out, model, tasks, count, steps, seed):
+    """Fine-tuning of a new model on ``count`` examples of tasks, and the held-out figures at its end."""
     fresh(out)
     train_config = TrainConfig(
-        steps=steps, batch=64, lr=1e-3, warmup=20, final_lr=0.1, dtype="float32", device="cpu", seed=seed, eval_every=0,
-        sample_every=every, save_every=0,
-    )  # fmt: skip
+        steps=steps, batch=64, lr=1e-3, warmup=20, final_lr=0.1, dtype="float32", device="cpu", seed=seed, eval_every=0, save_every=0
+    )
     share = -(-count // len(tasks))
     examples = [conversations.examples(task.name, share, seed) for task in tasks]
     data = conversations.tokenized(examples, CHAT, byte.encode, model.context)
-    asked = prompts(tasks, seed).held_out(ASKED)
-    curve = []
-
-    def measure(run):
-        curve.append({"step": run.step} | figures(held_out(run.params, model, asked, SPEECH, Judge((checker(),)), GRPO)))
-
     run = fine_tune(
-        model, train_config, SFTConfig(pack=False), data, data, initialise(model, seed, torch.float32), out, report=Progress(steps),
-        sample=measure if every else None,
-    )  # fmt: skip
-    if not every:
-        measure(run)
-    return {"curve": curve, "seconds": run.seconds, "tokens": run.tokens, "updates": steps, "examples": len(data)}
+        model, train_config, SFTConfig(pack=False), data, data, initialise(model, seed, torch.float32), out, report=Progress(steps)
+    )
+    found = held_out(run.params, model, prompts(tasks, seed).held_out(ASKED), SPEECH, right(), GRPO)
+    seconds = log.read_rows(out / log.NAME)[-1]["time"]
+    return {"curve": [{"step": steps} | figures(found)], "seconds": seconds, "tokens": run.tokens, "updates": steps, "examples": len(data)}
 
 
 def reinforced(out, begin, settings, source, judge, seed, updates, **changes):
     """PPO or GRPO from a Run; the evaluations on the way and what every step logged."""
     fresh(out)
     train_config = dataclasses.replace(
-        TRAINING, **({"steps": updates, "seed": seed, "device": "cpu", "eval_every": 40, "save_every": 0} | changes)
+        TRAINING, **({"steps": updates, "seed": seed, "device": "cpu", "eval_every": updates // 2, "save_every": 0} | changes)
     )
     train_policy = train_ppo if isinstance(settings, PPOConfig) else train_grpo
     run = train_policy(begin.model_config, train_config, settings, source, judge, begin.params, out, report=Progress(updates))
@@ -215,7 +206,7 @@ def lexical(work, seed):
         )
         source = FilePrompts(words, speech, seed)
         yield f"price {price:g}", lambda: {"price": price} | reinforced(
-            folder(work, f"price {price:g}", seed), begin, settings, source, judge, seed, 60, lr=4e-3, warmup=5, eval_every=0
+            folder(work, f"price {price:g}", seed), begin, settings, source, judge, seed, LEXICAL, lr=4e-3, warmup=5, eval_every=0
         )
 
 
@@ -231,7 +222,7 @@ def preference(work, seed):
         yield pairs, lambda: compared(folder(work, pairs, seed), begin, task, *PAIRS[pairs], seed)
     for pairs, price in CHASES:
         name = f"{pairs}, price {price:g}"
-        settings = dataclasses.replace(PPO, kl_reward=price, kl_every=1, eval_prompts=200)
+        settings = dataclasses.replace(PPO, kl_reward=price, kl_every=1, eval_prompts=max(1, ASKED // 5))
         model = checkpoint.load(folder(work, pairs, seed), "float32")
         yield name, lambda: {"pairs": pairs, "price": price} | reinforced(
             folder(work, name, seed), begin, settings, prompts([task], seed), scored(model, begin, task, seed), seed, CHASED
@@ -246,10 +237,10 @@ def compared(out, begin, task, count, steps, seed):
         save_every=0,
     )  # fmt: skip
     sides = [encoded(graded(task, *side, margins=True), CHAT, byte.encode, MODEL.context) for side in (
-        ("train", count, seed), ("held_out", 500, 100))]  # fmt: skip
+        ("train", count, seed), ("held_out", COMPARED, 100))]  # fmt: skip
     run = train_reward(begin, config, RewardConfig(centring=0.01), Comparisons(*sides), out, report=Progress(steps))
     rewards = judge_texts(run.params, [text for one in sides[1] for text in one.texts], run.model_config).view(-1, 2)
-    return {"pairs": count, "updates": steps, "accuracy": float((rewards[:, 0] > rewards[:, 1]).double().mean()), "seconds": run.seconds}
+    return {"pairs": count, "updates": steps, "accuracy": float((rewards[:, 0] > rewards[:, 1]).double().mean()), "seconds": log.read_rows(out / log.NAME)[-1]["time"]}
 
 
 def scored(model, begin, task, seed):

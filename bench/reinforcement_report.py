@@ -111,8 +111,8 @@ def picture(path, rows):
 
 def curves(axes, rows, colour, label, figure="greedy"):
     """Each seed thin, their mean thick."""
-    steps = [point["step"] for point in rows[0]["curve"]]
-    lines = [[100 * point[figure] for point in row["curve"]] for row in rows]
+    steps = sorted(set.intersection(*({point["step"] for point in row["curve"]} for row in rows)))
+    lines = [[100 * point[figure] for point in row["curve"] if point["step"] in steps] for row in rows]
     for line in lines:
         axes.plot(steps, line, color=colour, linewidth=0.8, alpha=0.45)
     mean = [statistics.mean(values) for values in zip(*lines)]
@@ -208,7 +208,8 @@ def preference(rows, out):
 def average(rows, name, width=10):
     """The mean over seeds, and over ``width`` updates at a time."""
     mean = [statistics.mean(values) for values in zip(*(row["log"][name] for row in rows))]
-    return [statistics.mean(mean[start : start + width]) for start in range(0, len(mean) - width + 1)]
+    width = min(width, len(mean))
+    return [statistics.mean(mean[start : start + width]) for start in range(len(mean) - width + 1)]
 
 
 def chase_picture(path, chases):
