@@ -58,7 +58,7 @@ MODEL = ModelConfig(
     vocab_size=CHAT.vocab_size, context=40, layers=4, width=128, heads=4, feed_forward=512, positions="learned", norm="rms",
     activation="gelu", feed_forward_bias=False,
 )  # fmt: skip
-LABELS, TAUGHT, LONGER = 100, 120, 1000  # examples; steps of fine-tuning; steps of the control
+LABELS, TAUGHT, LONGER = 100, 120, 600  # examples; steps of fine-tuning; steps of the control
 UPDATES, HELD = 160, {"GRPO": 0.999, "PPO": 0.95}  # decay of Adam's second moment
 SAMPLING = {"tokens": 12, "eval_prompts": ASKED}
 GRPO = GRPOConfig(**SAMPLING, minibatches=4, dynamic=2)
@@ -69,8 +69,8 @@ PRICES = (0.0, 0.01, 0.02, 0.05, 0.2)  # of a nat of distance, where a text of l
 LETTERS, LEXICAL = 16, 60  # characters of a text; updates
 
 COMPARED = 500  # held-out pairs
-PAIRS = {"few pairs": (100, 100), "many pairs": (8000, 300)}  # training pairs, steps of the reward model
-CHASED = 80  # updates on a reward model's score
+PAIRS = {"few pairs": (100, 100), "many pairs": (6000, 200)}  # training pairs, steps of the reward model
+CHASED = 60  # updates on a reward model's score
 CHASES = (("few pairs", 0.0), ("few pairs", 0.1), ("many pairs", 0.0))  # of which model, price of a nat a token
 
 # rung: tasks, easiest first; tasks and number of the examples; steps of fine-tuning; updates; settings of GRPO
@@ -123,12 +123,18 @@ def folder(work, name, seed):
 
 def sorting(work, seed):
     """(name, function that makes the row) of each run; the later ones begin with the first."""
-    task = find("sort-8")
-    yield "taught", lambda: taught(folder(work, "taught", seed), MODEL, [task], LABELS, TAUGHT, seed)
-    begin = checkpoint.load(folder(work, "taught", seed), "float32")
+    task, begin = find("sort-8"), policy(work, seed)
+    yield "taught", None  # its row is there
     for name, settings in (("GRPO", GRPO), ("PPO", PPO)):
         yield name, lambda: reinforced(folder(work, name, seed), begin, settings, prompts([task], seed), right(), seed, UPDATES, beta2=HELD[name])
     yield "more steps", lambda: taught(folder(work, "more steps", seed), MODEL, [task], LABELS, LONGER, seed)
+
+
+def policy(work, seed):
+    """The Run of the fine-tuned policy of a seed, which two experiments begin with."""
+    own = work.parent / "sorting"
+    row(own, "sorting", "taught", seed, lambda: taught(folder(own, "taught", seed), MODEL, [find("sort-8")], LABELS, TAUGHT, seed))
+    return checkpoint.load(folder(own, "taught", seed), "float32")
 
 
 def taught(out, model, tasks, count, steps, seed):
@@ -215,9 +221,7 @@ def lexical(work, seed):
 
 def preference(work, seed):
     """A policy, reward models of few and of many pairs, and PPO on what each thinks of answers."""
-    task = find("sort-8")
-    yield "taught", lambda: taught(folder(work, "taught", seed), MODEL, [task], LABELS, TAUGHT, seed)
-    begin = checkpoint.load(folder(work, "taught", seed), "float32")
+    task, begin = find("sort-8"), policy(work, seed)
     for pairs in PAIRS:
         yield pairs, lambda: compared(folder(work, pairs, seed), begin, task, *PAIRS[pairs], seed)
     for pairs, price in CHASES:
@@ -263,10 +267,11 @@ def ladder(work, seed):
     for name, (tasks, examples, count, steps, updates, changes) in RUNGS.items():
         asked, shown = [find(task) for task in tasks], [find(task) for task in examples]
         begin = f"{name}, taught"
-        yield begin, lambda: taught(folder(work, begin, seed), MODEL, shown, count, steps, seed)
-        policy = checkpoint.load(folder(work, begin, seed), "float32")
+        model = dataclasses.replace(MODEL, context=64)  # longer prompts
+        yield begin, lambda: taught(folder(work, begin, seed), model, shown, count, steps, seed)
+        able = checkpoint.load(folder(work, begin, seed), "float32")
         settings = dataclasses.replace(GRPO, tokens=14, **changes)
-        yield name, lambda: reinforced(folder(work, name, seed), policy, settings, prompts(asked, seed), right(), seed, updates)
+        yield name, lambda: reinforced(folder(work, name, seed), able, settings, prompts(asked, seed), right(), seed, updates)
 
 
 KINDS = {"sorting": sorting, "lexical": lexical, "preference": preference, "ladder": ladder}

@@ -27,18 +27,18 @@ from torch_impl.rl.evaluate import held_out
 from torch_impl.sft.loop import fine_tune
 from torch_impl.training import checkpoint
 
-TASK = find("sort-6")
+TASK = find("sort-8")
 CHAT = ChatFormat(256)
 SPEECH = Speech(byte.encode, byte.decode, CHAT)
-EXAMPLES, TEACHING, UPDATES = 100, 60, 50
+EXAMPLES, TEACHING, UPDATES = 100, 120, 50
 ASKED, SHOWN = 200, 5
-SETTINGS = GRPOConfig(tokens=9, eval_prompts=ASKED, minibatches=4, dynamic=1)
+SETTINGS = GRPOConfig(tokens=12, eval_prompts=ASKED, minibatches=4, dynamic=1)
 
 
 def perform(base, out, device, heading, steps=None):
     """Both parts, in folders below ``out``, and what came of them. ``steps``: at most so many of each."""
     start = perf_counter()
-    heading(6, f"Second act: fine-tuning on {EXAMPLES} examples of sorting six digits")
+    heading(6, f"Second act: fine-tuning on {EXAMPLES} examples of sorting eight digits")
     taught = teach(base, out / "taught", device, steps)
     heading(7, "GRPO: rewards for right answers to other prompts")
     rewarded = reward(taught, out / "rewarded", device, steps)
@@ -49,7 +49,7 @@ def teach(base, out, device, steps=None):
     """The base fine-tuned on the examples, in the run folder ``out``; returns its Run."""
     config = dataclasses.replace(base.model_config, vocab_size=CHAT.vocab_size)
     train = dataclasses.replace(
-        TAUGHT, steps=min(TEACHING, steps or TEACHING), batch=64, lr=1e-3, warmup=10, dtype="float32", device=str(device), eval_every=0, save_every=0
+        TAUGHT, steps=min(TEACHING, steps or TEACHING), batch=64, lr=1e-3, warmup=20, dtype="float32", device=str(device), eval_every=0, save_every=0
     )
     found = [conversations.tokenized([conversations.examples(TASK.name, count, 0, side)], CHAT, byte.encode, config.context)
              for side, count in (("train", EXAMPLES), ("held_out", 64))]  # fmt: skip
@@ -60,7 +60,7 @@ def teach(base, out, device, steps=None):
 
 def reward(taught, out, device, steps=None):
     """The taught model rewarded for right answers, in the run folder ``out``; returns its Run."""
-    train = dataclasses.replace(REWARDED, steps=min(UPDATES, steps or UPDATES), lr=1e-4, warmup=5, device=str(device), eval_every=0, save_every=0)
+    train = dataclasses.replace(REWARDED, steps=min(UPDATES, steps or UPDATES), lr=5e-5, warmup=5, beta2=0.999, device=str(device), eval_every=0, save_every=0)
     source, judge = TaskPrompts([TASK], SPEECH), Judge((checker(),))
     run = with_report(train, lambda report: train_grpo(
         taught.model_config, train, SETTINGS, source, judge, taught.params, out, report=report
