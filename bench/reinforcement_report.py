@@ -92,21 +92,26 @@ def phases(rows):
 
 
 def picture(path, rows):
-    """Right answers over updates, the start and the control beside them."""
-    with canvas(path, figsize=(9, 4.4)) as figure:
-        axes = figure.subplots()
+    """Right answers over updates, held out and to the prompts that are learnt from; the control beside them."""
+    with canvas(path, figsize=(11, 4.3)) as figure:
+        greedy, sampled = figure.subplots(1, 2, sharey=True)
         for name, colour in (("GRPO", BLUE), ("PPO", RED)):
             own = runs(rows, name)
             if own:
-                curves(axes, own, colour, name)
+                curves(greedy, own, colour, name)
+                for row in own:
+                    sampled.plot(100 * smooth(row["log"]["reward"]), color=colour, linewidth=0.8, alpha=0.45)
+                mean = [100 * statistics.mean(values) for values in zip(*(row["log"]["reward"] for row in own))]
+                sampled.plot(smooth(mean), color=colour, linewidth=2.2, label=name)
         control = runs(rows, "more steps")
         if control:
             end = 100 * statistics.mean(column(control, "greedy"))
-            axes.axhline(end, color=INK, linewidth=1.2, linestyle="--")
-            axes.annotate(f"more steps on the same examples: {end:.1f} %", (axes.get_xlim()[1], end), xytext=(-4, -13), ha="right",
-                          textcoords="offset points", color=INK, path_effects=halo())  # fmt: skip
-        axes.set(title="Eight digits sorted right, of 1,000 held-out prompts, greedy", ylabel="per cent", xlabel="update")
-        axes.legend(loc="upper left")
+            greedy.axhline(end, color=INK, linewidth=1.2, linestyle="--")
+            greedy.annotate(f"more steps on the same examples: {end:.1f} %", (greedy.get_xlim()[1], end), xytext=(-6, -14),
+                            textcoords="offset points", ha="right", color=INK, path_effects=halo())  # fmt: skip
+        greedy.set(title="1,000 held-out prompts, greedy", ylabel="per cent sorted right", xlabel="update", ylim=(25, 95))
+        sampled.set(title="The rollouts: fresh prompts, sampled", xlabel="update")
+        greedy.legend(loc="upper left")
 
 
 def curves(axes, rows, colour, label, figure="greedy"):
@@ -218,9 +223,10 @@ def chase_picture(path, chases):
         for axes, (name, title, unit) in zip(figure.subplots(1, len(panels)), panels):
             for number, (label, own) in enumerate(chases.items()):
                 style = {"color": COLOURS[number], "dashes": DASHES[number] if DASHES[number][0] else ()}
-                for row in own:
+                for row in own if len(own) > 1 else ():
                     axes.plot(smooth(row["log"][name]), color=style["color"], linewidth=0.6, alpha=0.35)
-                axes.plot(average(own, name), linewidth=2, label=label, **style)
+                mean = average(own, name)
+                axes.plot(range(5, 5 + len(mean)), mean, linewidth=2, label=label, **style)
             axes.set(title=title, ylabel=unit, xlabel="update")
         axes.legend(loc="best")
 
