@@ -19,6 +19,7 @@ from numpy_ref.sft.lora import merge
 from numpy_ref.reward.evaluation import accuracy_by, best_of_n, calibration, judge
 from numpy_ref.reward.loop import train_reward
 from numpy_ref.reward.model import ensemble
+from numpy_ref.patching.trainer import Trainer
 from numpy_ref.tokenizers import boundless, bpe, unigram, wordpiece
 from numpy_ref.tokenizers.byte import Decoder, encode
 from numpy_ref.training.checkpoint import load, save
@@ -47,6 +48,7 @@ WING = cli.Wing(
     train_tokenizer={
         "bpe": bpe.train, "unigram": unigram.train, "wordpiece": wordpiece.train, "boundless": boundless.train,
     },
+    byte_trainer=Trainer,
     fine_tune=fine_tune,
     model_weights=model_weights,
     conversation_losses=conversation_losses,

@@ -33,20 +33,11 @@ VOCABULARIES = {"unigram": unigram, "wordpiece": wordpiece}
 @pytest.mark.parametrize("kind", VOCABULARIES)
 @given(text=texts())
 def test_the_same_ids(kind, name, pattern, wing, text):
-    """Scores with many ties among them, tokens that no training would choose, special tokens, bytes alone.
-
-    Ties of learnt scores are ties but for rounding, and the other library reads numbers to the last digit but one: there
-    another segmentation must be as likely.
-    """
+    """Scores with many ties among them, tokens that no training would choose, special tokens, bytes alone."""
     known = VOCABULARIES[kind].vocabulary(name, pattern)
     ours, theirs = tokenizer(wing, kind, known), tokenizers.Tokenizer.from_str(tokenizer_file.to_json(known)[0].decode())
     ids = ours.encode(text, known.special).tolist()
-    found = theirs.encode(text).ids
-    if kind == "unigram" and name == "learnt":
-        likely = [math.fsum(known.scores.get(known.tokens[i], 0.0) for i in one) for one in (ids, found)]
-        assert likely[0] == pytest.approx(likely[1], abs=1e-9)
-    else:
-        assert ids == found
+    assert ids == theirs.encode(text).ids
     assert theirs.decode(ids, skip_special_tokens=False) == text
 
 

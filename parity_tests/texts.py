@@ -38,6 +38,7 @@ PIECES = {name: text for name, text in TEXTS.items() if name != "lone surrogate"
     "white space of Unicode": "a\u3000\u2003b\u00a0\u0085 c\u2028\u202f",
     "marker": MARKER,
     "nearly a marker": "<|endoftext|<|endof" + MARKER + "text|>",
+    "hashes": "#!a ## b ####\n\u2026c #\u2026d",
     "long piece": "ab" * 20 + "ba" * 25,
 }
 SURROGATE = "lone surrogate"

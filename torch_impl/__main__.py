@@ -16,6 +16,7 @@ from torch_impl.sft.lora import merge
 from torch_impl.reward.evaluation import accuracy_by, best_of_n, calibration, judge
 from torch_impl.reward.loop import train_reward
 from torch_impl.reward.model import ensemble
+from torch_impl.patching.trainer import Trainer
 from torch_impl.tokenizers import boundless, bpe, unigram, wordpiece
 from torch_impl.tokenizers.byte import Decoder, encode
 from torch_impl.training.checkpoint import load, save
@@ -45,6 +46,7 @@ WING = cli.Wing(
     train_tokenizer={
         "bpe": bpe.train, "unigram": unigram.train, "wordpiece": wordpiece.train, "boundless": boundless.train,
     },
+    byte_trainer=Trainer,
     fine_tune=fine_tune,
     model_weights=model_weights,
     conversation_losses=conversation_losses,

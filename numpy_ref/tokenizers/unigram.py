@@ -25,6 +25,7 @@ SHRINK = 0.75  # share of the tokens that a round keeps
 SURPLUS = 1.1  # rounds end with so many times the tokens asked for; of those the likeliest stay
 RARE = 0.4999  # a token that is expected to occur less often goes (SentencePiece has 0.5, which two equal ways make)
 TIE = 1e-9  # log probabilities that differ less are equal but for rounding
+GRAIN = 2.0**-12  # scores of a vocabulary are multiples of this: sums are exact, and equals tie in every program
 
 
 # -- training -----------------------------------------------------------------------------------------------------
@@ -38,7 +39,8 @@ def train(texts, vocab_size, pattern="gpt4", special=(), min_frequency=2, progre
     stay. Tokens are in the order of their probability; training ends with fewer where the text does not give more.
     Special tokens get the last ids. progress(asked for, there) hears of every round.
 
-    Of equal tokens the one that is smaller as bytes comes first, and what is rounding is equal (TIE).
+    Of equal tokens the one that is smaller as bytes comes first, and what is rounding is equal (TIE). In the end the
+    scores are rounded to multiples of GRAIN.
     Raises UserError for a vocabulary too small for the bytes and the special tokens.
     """
     total = vocab_size - len(BYTES) - len(special)
@@ -59,7 +61,7 @@ def train(texts, vocab_size, pattern="gpt4", special=(), min_frequency=2, progre
         tokens, scores = _pruned(words, weights, tokens, scores, math.ceil(SURPLUS * total))
     order = sorted(range(len(BYTES), len(tokens)), key=lambda i: (-_rounded(scores[i]), tokens[i]))
     chosen = [*range(len(BYTES)), *order[:total]]
-    learnt = {tokens[i]: float(scores[i]) for i in chosen}
+    learnt = {tokens[i]: round(float(scores[i]) / GRAIN) * GRAIN for i in chosen}
     found = UnigramVocabulary(tuple(learnt), learnt, pattern)
     return with_special(found, special)
 

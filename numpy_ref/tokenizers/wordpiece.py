@@ -1,6 +1,6 @@
 """WordPiece (Schuster and Nakajima 2012; as used by BERT, arXiv:1810.04805): merges by likelihood, longest match first.
 
-A token either begins a piece or goes on with one ("##" in files), and each byte has a token of both kinds, so that no
+A token either begins a piece or goes on with one (BERT writes ##), and each byte has a token of both kinds, so that no
 text is unknown. Training joins pairs as BPE does, but the pair that makes the text likelier, not the one that is more
 frequent. The merges are then forgotten: encoding takes the longest token that fits, again and again.
 """
@@ -10,7 +10,7 @@ from collections import Counter
 
 from numpy_ref.errors import UserError
 from numpy_ref.tokenizers.bpe import BPE, merged
-from numpy_ref.tokenizers.kinds import BYTES, PREFIX, WordPieceVocabulary
+from numpy_ref.tokenizers.kinds import BYTES, WordPieceVocabulary
 from numpy_ref.tokenizers.pretokenize import pattern as split_pattern
 from numpy_ref.tokenizers.vocabulary import PLACES, checked_text, with_special
 
@@ -25,8 +25,8 @@ def train(texts, vocab_size, pattern="gpt4", special=(), min_frequency=2, progre
         c(ab) ln (c(ab) N / (c(a) c(b)))
 
     The pair that gains most is joined everywhere, from left to right; of equal ones that with the smallest ids, left
-    before right. Training ends early when no pair occurs ``min_frequency`` times or none gains. No token begins a piece
-    with "##" (see ``kinds.PREFIX``), and none is made twice. progress(done, total) hears of every merge.
+    before right. Training ends early when no pair occurs ``min_frequency`` times or none gains. No token is made twice.
+    progress(done, total) hears of every merge.
 
     The gain is computed as c(ab) ((ln c(ab) + ln N) - (ln c(a) + ln c(b))) in float64, in this order.
     Raises UserError for a vocabulary too small for the bytes and the special tokens.
@@ -74,9 +74,7 @@ def _best_pair(words, tokens, min_frequency):
     known, best = set(tokens), None
     for pair, count in pairs.items():
         gain = count * ((math.log(count) + whole) - (logs[pair[0]] + logs[pair[1]]))
-        made = _joined(tokens, pair)
-        allowed = made not in known and (made[1] or not made[0].startswith(PREFIX.encode()))
-        if count >= min_frequency and gain > 0 and allowed:
+        if count >= min_frequency and gain > 0 and _joined(tokens, pair) not in known:
             best = min(best or (-gain, pair), (-gain, pair))
     return best and best[1]
 

@@ -43,7 +43,7 @@ def draw_training(source, most=4, sizes=(-1, 0, 1, 8, 8, 20, 20), base=256):
 
 
 def learnt(function, arguments):
-    """Tokens, and scores to three digits: the sides add them up in different orders. Progress hears of every round."""
+    """Tokens, and scores in grains: the sides add them up in different orders. Progress hears of every round."""
     heard = []
     try:
         vocabulary = function(**arguments, progress=lambda done, total: heard.append((done, total)))
@@ -52,7 +52,8 @@ def learnt(function, arguments):
     asked = arguments["vocab_size"] - 256 - len(arguments["special"])
     assert heard and all(done == asked <= total for done, total in heard)
     scores = np.array([vocabulary.scores[token] for token in vocabulary.ids])
-    rounded = np.round(1000 * scores).astype(np.int64)
+    rounded = (scores / numpy_unigram.GRAIN).astype(np.int64)
+    assert (rounded * numpy_unigram.GRAIN == scores).all()
     return [rounded, vocabulary.pattern, list(vocabulary.tokens), list(vocabulary.special.items()), len(heard)]
 
 
@@ -95,11 +96,11 @@ def vocabulary(kind, pattern):
     if kind == "random":
         text = " ".join(PIECES.values()).encode()
         places = rng.integers(0, len(text), 400)
-        found = {text[place : place + rng.integers(2, 7)] for place in places}
+        found = {text[place : place + rng.integers(2, 7)] for place in places} - {name.encode() for name in SPECIAL}
         tokens += sorted(token for token in found if len(token) > 1)
     scores = rng.uniform(-9, -2, len(tokens)) if kind == "random" else np.full(len(tokens), -5.5)
     if kind == "random":
-        scores = np.round(4 * scores) / 4  # equal sums among them, exact in binary
+        scores = np.round(4 * scores) / 4  # many equal sums among them
     return with_special(UnigramVocabulary(tuple(tokens), dict(zip(tokens, scores.tolist())), pattern), SPECIAL)
 
 

@@ -26,6 +26,7 @@ SHRINK = 0.75  # share of the tokens that a round keeps
 SURPLUS = 1.1  # rounds end with so many times the tokens asked for; of those the likeliest stay
 RARE = 0.4999  # a token that is expected to occur less often goes (SentencePiece has 0.5, which two equal ways make)
 TIE = 1e-9  # log probabilities that differ less are equal but for rounding
+GRAIN = 2.0**-12  # scores of a vocabulary are multiples of this: sums are exact, and equals tie in every program
 
 
 # -- training -----------------------------------------------------------------------------------------------------
@@ -36,7 +37,7 @@ def train(texts, vocab_size, pattern="gpt4", special=(), min_frequency=2, progre
 
     From the frequent substrings of the pieces down: two EM steps, then all tokens but SHRINK of them go, those whose
     loss of likelihood is least; again until SURPLUS times the wanted number is left, of which the likeliest stay.
-    Of equals the smaller bytes come first. progress(asked for, there) hears of every round; workers: processes that
+    Of equals the smaller bytes come first; scores are rounded to multiples of GRAIN. progress(asked for, there) hears of every round; workers: processes that
     count pieces. UserError for a vocabulary too small for bytes and special tokens, and for lone surrogates.
     """
     total = vocab_size - len(BYTES) - len(special)
@@ -59,7 +60,8 @@ def train(texts, vocab_size, pattern="gpt4", special=(), min_frequency=2, progre
         tokens, scores = _kept(tokens, scores, _worth(lattice, weights, tokens, scores, least), lattice)
     scores = scores.tolist()
     order = sorted(range(len(BYTES), len(tokens)), key=lambda i: (-_rounded(scores[i]), tokens[i]))
-    learnt = {tokens[i]: scores[i] for i in (*range(len(BYTES)), *order[:total])}
+    chosen = (*range(len(BYTES)), *order[:total])
+    learnt = {tokens[i]: round(scores[i] / GRAIN) * GRAIN for i in chosen}
     return with_special(UnigramVocabulary(tuple(learnt), learnt, pattern), special)
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 
 from numpy_ref.errors import UserError
-from numpy_ref.tokenizers.kinds import BYTES, PREFIX, WordPieceVocabulary
+from numpy_ref.tokenizers.kinds import BYTES, WordPieceVocabulary
 from numpy_ref.tokenizers.vocabulary import PLACES, with_special
 from torch_impl.tokenizers.bpe import BPE, PieceCache, count_pieces, join_pairs
 
@@ -18,8 +18,8 @@ def train(texts, vocab_size, pattern="gpt4", special=(), min_frequency=2, progre
 
     Joins the pair with the largest gain c(ab) ((ln c(ab) + ln N) - (ln c(a) + ln c(b))), of equals the smallest pair of
     ids, as long as there is a gain and ``min_frequency`` occurrences. Joins touch only the words that hold the pair,
-    and gains of all pairs are one vector. No token is made twice or begins a piece with "##". Special tokens get the
-    last ids. progress(done, total) hears of every merge; workers: processes that count pieces.
+    and gains of all pairs are one vector. No token is made twice. Special tokens get the last ids. progress(done, total)
+    hears of every merge; workers: processes that count pieces.
     UserError for a vocabulary too small for 2 * 256 bytes and the special tokens, and for lone surrogates.
     """
     total = vocab_size - 2 * len(BYTES) - len(special)
@@ -35,7 +35,7 @@ def train(texts, vocab_size, pattern="gpt4", special=(), min_frequency=2, progre
     known = set(tokens)
     while len(tokens) < 2 * len(BYTES) + total and (pair := gains.best()):
         made = tokens[pair[0]][0] + tokens[pair[1]][0], tokens[pair[0]][1]
-        if made in known or made[0].startswith(PREFIX.encode()) and not made[1]:
+        if made in known:
             gains.forbid(pair)
             continue
         gains.join(pair, len(tokens))
