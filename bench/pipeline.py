@@ -127,20 +127,22 @@ def write(out, times, found, asked, said):
     """report.md and its picture; returns the path."""
     picture(out / "stages.png", found)
     last = {stage: log.read_rows(out / stage / log.NAME)[-1] for stage in STAGES}
-    pairs = last["reward"].get("val_accuracy")
+    pairs = last["reward"]["val_accuracy"]
     facts = {
         "base": f"held-out loss {last['base']['val_loss']:.3f} nats a byte",
         "sft": right(found["sft"]),
-        "reward": f"{pairs:.1%} of held-out pairs in the right order" if pairs is not None else f"held-out loss {last['reward']['val_loss']:.3f}",
+        "reward": f"{pairs:.1%} of held-out pairs in the right order",
         "ppo": right(found["ppo"]),
         "grpo": right(found["grpo"]),
     }
     lines = ["# From nothing to a rewarded assistant", "", INTRODUCTION, ""]
     lines += ["| stage | steps | minutes | held-out |", "| --- | ---: | ---: | --- |"]
     lines += [f"| {stage} | {last[stage]['step']} | {clock(times[stage])} | {facts[stage]} |" for stage in STAGES]
-    lines += [f"| all | | {clock(sum(times.values()))} | |", "", "![Right answers, stage by stage](stages.png)", "", "## What they say", ""]
+    lines += [f"| all | | {clock(sum(times.values()))} | |", ""]
+    lines += ["![Right answers, stage by stage](stages.png)", "", "## What they say", ""]
     lines += ["| asked | " + " | ".join(POLICIES.values()) + " |", "| --- |" + " --- |" * len(POLICIES)]
-    lines += [f"| `{line}` | " + " | ".join(f"`{said[stage][place]}`" for stage in POLICIES) + " |" for place, line in enumerate(asked)]
+    for place, line in enumerate(asked):
+        lines.append(f"| `{line}` | " + " | ".join(f"`{said[stage][place]}`" for stage in POLICIES) + " |")
     lines += ["", "## How", "", "```sh"]
     for stage, (command, steps) in STAGES.items():
         lines.append(f"python -m torch_impl {command.replace('OUT', str(out))} --steps {last[stage]['step']} --out {out / stage}")
@@ -152,9 +154,9 @@ def write(out, times, found, asked, said):
 
 
 INTRODUCTION = (
-    "One model of about 0.9 million parameters (preset llama-1m, bytes) learns to write from CPython's help texts, then to sort eight digits from "
-    "100 examples; a reward model learns from pairs of answers with more and with fewer mistakes; PPO follows that model's score, GRPO the "
-    "task's own checker. No held-out prompt has digits that a training prompt has, in any order."
+    "One model of about 0.9 million parameters (preset llama-1m, bytes) learns to write from CPython's help texts, then to sort eight "
+    "digits from 100 examples; a reward model learns from pairs of answers with more and with fewer mistakes; PPO follows that model's "
+    "score, GRPO the task's own checker. No held-out prompt has digits that a training prompt has, in any order."
 )
 
 

@@ -126,15 +126,18 @@ def sorting(work, seed):
     task, begin = find("sort-8"), policy(work, seed)
     yield "taught", None  # its row is there
     for name, settings in (("GRPO", GRPO), ("PPO", PPO)):
-        yield name, lambda: reinforced(folder(work, name, seed), begin, settings, prompts([task], seed), right(), seed, UPDATES, beta2=HELD[name])
+        yield name, lambda: reinforced(
+            folder(work, name, seed), begin, settings, prompts([task], seed), right(), seed, UPDATES, beta2=HELD[name]
+        )
     yield "more steps", lambda: taught(folder(work, "more steps", seed), MODEL, [task], LABELS, LONGER, seed)
 
 
 def policy(work, seed):
     """The Run of the fine-tuned policy of a seed, which two experiments begin with."""
     own = work.parent / "sorting"
-    row(own, "sorting", "taught", seed, lambda: taught(folder(own, "taught", seed), MODEL, [find("sort-8")], LABELS, TAUGHT, seed))
-    return checkpoint.load(folder(own, "taught", seed), "float32")
+    out, tasks = folder(own, "taught", seed), [find("sort-8")]
+    row(own, "sorting", "taught", seed, lambda: taught(out, MODEL, tasks, LABELS, TAUGHT, seed))
+    return checkpoint.load(out, "float32")
 
 
 def taught(out, model, tasks, count, steps, seed):
@@ -151,7 +154,8 @@ def taught(out, model, tasks, count, steps, seed):
     )
     found = held_out(run.params, model, prompts(tasks, seed).held_out(ASKED), SPEECH, right(), GRPO)
     seconds = log.read_rows(out / log.NAME)[-1]["time"]
-    return {"curve": [{"step": steps} | figures(found)], "seconds": seconds, "tokens": run.tokens, "updates": steps, "examples": len(data)}
+    size = {"tokens": run.tokens, "updates": steps, "examples": len(data)}
+    return {"curve": [{"step": steps} | figures(found)], "seconds": seconds} | size
 
 
 def reinforced(out, begin, settings, source, judge, seed, updates, **changes):
@@ -167,7 +171,8 @@ def reinforced(out, begin, settings, source, judge, seed, updates, **changes):
     kept = {name: [row.get(name) for row in rows if row["step"]] for name in LOGGED if name in rows[-1] or name in rows[1]}
     evaluated = [{"step": row["step"]} | figures(row, "val_") for row in rows if row.get("val_reward") is not None]
     seconds = {name: sum(kept[f"seconds_{name}"]) for name in ("generation", "scoring", "update")}
-    return {"curve": evaluated, "log": kept, "seconds": sum(seconds.values()), "split": seconds, "updates": updates, "tokens": run.tokens}
+    size = {"tokens": run.tokens, "updates": updates}
+    return {"curve": evaluated, "log": kept, "seconds": sum(seconds.values()), "split": seconds} | size
 
 
 LOGGED = (
@@ -244,7 +249,8 @@ def compared(out, begin, task, count, steps, seed):
         ("train", count, seed), ("held_out", COMPARED, 100))]  # fmt: skip
     run = train_reward(begin, config, RewardConfig(centring=0.01), Comparisons(*sides), out, report=Progress(steps))
     rewards = judge_texts(run.params, [text for one in sides[1] for text in one.texts], run.model_config).view(-1, 2)
-    return {"pairs": count, "updates": steps, "accuracy": float((rewards[:, 0] > rewards[:, 1]).double().mean()), "seconds": log.read_rows(out / log.NAME)[-1]["time"]}
+    accuracy = float((rewards[:, 0] > rewards[:, 1]).double().mean())
+    return {"pairs": count, "updates": steps, "accuracy": accuracy, "seconds": log.read_rows(out / log.NAME)[-1]["time"]}
 
 
 def scored(model, begin, task, seed):

@@ -58,7 +58,8 @@ def column(rows, name, place=-1):
 
 def sorting(rows, out):
     """What 100 labelled examples give, and what rewards add to them."""
-    names = (("taught", "fine-tuned on 100 examples"), ("GRPO", "then GRPO"), ("PPO", "then PPO"), ("more steps", "instead, more steps on the same examples"))
+    names = (("taught", "fine-tuned on 100 examples"), ("GRPO", "then GRPO"), ("PPO", "then PPO"))
+    names += (("more steps", "instead, more steps on the same examples"),)
     lines = []
     for name, words in names:
         own = runs(rows, name)
@@ -143,8 +144,8 @@ def lexical(rows, out):
         "## Letters",
         "An untrained model of 0.07 million parameters writes 16 bytes and is paid the share of small letters among them. A nat of "
         "distance from the untrained model costs a price. The best policy under a price p is known: it makes every letter exp(1 / 16p) "
-        "times as likely as it was, beside other bytes, and it can't be further away than the gain in reward / p. GRPO with the mean of the others as "
-        f"baseline, 60 updates of 128 texts; means of the last ten. All {len(prices)} prices of a seed take {slowest:.0f} s.",
+        "times as likely as it was, beside other bytes, and it can't be further away than the gain in reward / p. GRPO with the mean of "
+        f"the others as baseline, 60 updates of 128 texts; means of the last ten. All {len(prices)} prices of a seed take {slowest:.0f} s.",
         table(("price", "reward", "of seeds", "best policy's", "KL, nats a text", "of seeds", "best policy's", "bound"), lines),
         "![Reward and distance over updates, by price](lexical.png)",
     ]
@@ -187,22 +188,26 @@ def lexical_picture(path, rows, prices):
 def preference(rows, out):
     """A reward model's score and the truth, over a run that only sees the score."""
     models = {row["name"]: [one for one in rows if one["name"] == row["name"]] for row in rows if "accuracy" in row}
-    judged = [(f"{own[0]['pairs']:,}", f"{own[0]['updates']:,}", *percent([row["accuracy"] for row in own])) for own in models.values()]
+    judged = [
+        (f"{own[0]['pairs']:,}", f"{own[0]['updates']:,}", *percent([row["accuracy"] for row in own])) for own in models.values()
+    ]
     chases = {row["name"]: [one for one in rows if one["name"] == row["name"]] for row in rows if "price" in row}
     lines = []
     for own in chases.values():
         series = {name: average(own, name) for name in ("reward_score", "reward_right", "reward_closeness", "kl_completion")}
         top = max(range(len(series["reward_right"])), key=lambda place: series["reward_right"][place])
-        shown = [own[0]["pairs"], f"{own[0]['price']:g}", f"{series['reward_score'][0]:+.2f} to **{series['reward_score'][-1]:+.2f}**"]
-        shown += [f"{series['reward_right'][0]:.1%}, at most {series['reward_right'][top]:.1%}, in the end **{series['reward_right'][-1]:.1%}**"]
-        shown += [f"{series['reward_closeness'][0]:.3f} to **{series['reward_closeness'][-1]:.3f}**", f"{series['kl_completion'][-1]:.1f}"]
-        lines.append(shown)
+        score, right, near, distance = series.values()
+        lines.append((
+            own[0]["pairs"], f"{own[0]['price']:g}", f"{score[0]:+.2f} to **{score[-1]:+.2f}**",
+            f"{right[0]:.1%}, at most {right[top]:.1%}, in the end **{right[-1]:.1%}**",
+            f"{near[0]:.3f} to **{near[-1]:.3f}**", f"{distance[-1]:.1f}",
+        ))  # fmt: skip
     chase_picture(out / "preference.png", chases)
     return [
         "## A reward model's score, and the truth",
-        "Reward models begin as the fine-tuned policy and learn from pairs of answers with different numbers of mistakes. PPO then sees nothing but "
-        "the model's score (mean 0 and deviation 1 on the policy's own answers); what the answers are truly worth is only noted: the share "
-        "that is right, and closeness, 1 - edits / length.",
+        "Reward models begin as the fine-tuned policy and learn from pairs of answers with different numbers of mistakes. PPO then sees "
+        "nothing but the model's score (mean 0 and deviation 1 on the policy's own answers); what the answers are truly worth is only "
+        "noted: the share that is right, and closeness, 1 - edits / length.",
         table(("training pairs", "steps", "held-out pairs in the right order (seeds)", "mean"), judged),
         "Sampled answers to fresh prompts, means of the seeds over ten updates, first and last:",
         table(("reward model", "price of a nat a token", "score", "right", "closeness", "KL, nats an answer"), lines),
@@ -218,7 +223,8 @@ def average(rows, name, width=10):
 
 
 def chase_picture(path, chases):
-    panels = (("reward_score", "The model's score, which PPO sees", "deviations"), ("reward_right", "The truth: right answers", "share"))
+    panels = (("reward_score", "The model's score, which PPO sees", "deviations"),)
+    panels += (("reward_right", "The truth: right answers", "share"),)
     with canvas(path, figsize=(11, 4.2)) as figure:
         for axes, (name, title, unit) in zip(figure.subplots(1, len(panels)), panels):
             for number, (label, own) in enumerate(chases.items()):
@@ -239,13 +245,16 @@ def ladder(rows, out):
     lines = []
     for name in dict.fromkeys(row["name"] for row in rows if "log" in row):
         own, before = runs(rows, name), runs(rows, f"{name}, taught")
-        ends = [f"{statistics.mean(column(own, figure, place)):.1%}" for figure in ("greedy", "pass_1", "pass_8") for place in (0, -1)]
+        ends = [
+            f"{statistics.mean(column(own, figure, place)):.1%}" for figure in ("greedy", "pass_1", "pass_8") for place in (0, -1)
+        ]
         lines.append((name, f"{before[0]['examples']:,}", f"{own[0]['updates']}", len(own), *(
             f"{ends[i]} to **{ends[i + 1]}**" for i in (0, 2, 4)), f"{statistics.mean(row['seconds'] for row in own):.0f}"))  # fmt: skip
     return [
         "## Harder tasks",
-        "Run with `--ladder`. longer digits: fine-tuned on 3 to 5 digits, rewarded on 5 to 8, with the difficulty following the pass rate. "
-        "countdown: three numbers, each once, to reach a given one; a tenth of the reward for any other expression of them. The same model and GRPO.",
+        "Run with `--ladder`. longer digits: fine-tuned on 3 to 5 digits, rewarded on 5 to 8, with the difficulty following the pass "
+        "rate. countdown: three numbers, each once, to reach a given one; a tenth of the reward for any other expression of them. The "
+        "same model and GRPO.",
         table(("", "examples", "updates", "seeds", "greedy", "sampled", "any of 8 samples", "s"), lines),
     ]
 

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from bench import candidates, clock, gate, tuning
+from bench import candidates, clock, gate, tuning, work
 from bench.report_parts import compared, label, select, size, table
 from numpy_ref.config import TrainConfig, parameter_count
 from numpy_ref.presets import preset
@@ -259,13 +259,14 @@ class Theirs:
             return [reward(ids, outer.shape) for ids in completion_ids]
 
         shape, rows = self.shape, self.shape["prompts"] * self.shape["group"]
-        texts = [" ".join(f"t{token}" for token in row) for number in range(shape["steps"]) for row in prompts(shape, number)]
+        drawn = (row for number in range(shape["steps"]) for row in prompts(shape, number))
+        texts = [" ".join(f"t{token}" for token in row) for row in drawn]
         settings = TheirConfig(
             output_dir=tempfile.mkdtemp(), per_device_train_batch_size=rows, num_generations=shape["group"], max_steps=shape["steps"],
             max_completion_length=shape["tokens"], learning_rate=1e-5, lr_scheduler_type="constant", adam_beta2=0.95, weight_decay=0.0,
-            max_grad_norm=1.0, gradient_checkpointing=False, bf16=self.job["dtype"] == "bfloat16", use_cpu=self.job.get("device", "cpu") == "cpu",
-            report_to=[], logging_strategy="no", save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False, beta=0.0, temperature=1.0,
-            loss_type="dapo", epsilon=0.2, epsilon_high=0.2, optim="adamw_torch_fused", shuffle_dataset=False,
+            max_grad_norm=1.0, gradient_checkpointing=False, bf16=self.job["dtype"] == "bfloat16", report_to=[],
+            use_cpu=self.job.get("device", "cpu") == "cpu", logging_strategy="no", save_strategy="no", disable_tqdm=True,
+            dataloader_pin_memory=False, beta=0.0, temperature=1.0, loss_type="dapo", epsilon=0.2, epsilon_high=0.2, optim="adamw_torch_fused", shuffle_dataset=False,
         )  # fmt: skip
         data = Dataset.from_dict({"prompt": texts})
         return Trainer(self.model, low, settings, data, processing_class=_tokenizer(shape["vocabulary"]), callbacks=[Clock()])
@@ -287,34 +288,41 @@ def _tokenizer(vocabulary):
 
 
 def sections(found, drawn):
-    """Updates a second of everybody, where the time goes, memory."""
+    """Updates a second of everybody, where the time goes, memory: a table for each size of the vocabulary."""
     found, parts = select(found, kind="updates"), []
     if found:
         parts.append(f"## Updates of GRPO and PPO\n\n{' '.join(__doc__.split(chr(10) * 2, 1)[1].split())}")
-    for name in dict.fromkeys(row["name"] for row in found):
-        cells = [row for row in found if row["name"] == name]
-        method = cells[0]["shape"]["method"]
-        cells += [row for row in found if row["shape"]["method"] == "PPO" and method == "GRPO" and row["shape"]["vocabulary"] == cells[0]["shape"]["vocabulary"]]
-        if method == "PPO" and len(found) > len(cells):
-            continue
-        lines = [
-            (f"{label(row)}, {row['shape']['method']}", f"{1 / row['seconds']['median']:.2f}", f"{row['tokens_per_second']:,.0f}",
-             *(f"{row['figures'][part]:.2f}" if row["figures"][part] else "" for part in ("generation", "scoring", "update")),
-             size(row["memory"]) if row.get("memory") is not None else "") for row in cells
-        ]  # fmt: skip
-        shape = cells[0]["shape"]
-        words = (
-            f"{shape['preset']}, vocabulary of {shape['vocabulary']:,}; {shape['prompts']} prompts of {shape['prompt']} tokens x {shape['group']} "
-            f"completions of at most {shape['tokens']} (PPO: {shape['prompts'] * shape['group']} prompts). TRL's generation includes its scoring. "
-            "Memory: the peak of all updates above what was in use before."
-        )
-        text = words + "\n\n" + table(("who", "updates/s", "new tokens/s", "s generation", "scoring", "update", "memory"), lines)
-        for dtype in ("float32", "bfloat16"):
-            both = [[row for row in cells if row["implementation"] == who and row["dtype"] == dtype and row["shape"]["method"] == "GRPO"] for who in ("torch", "trl")]
-            if all(both):
-                text += "\n" * (2 if dtype == "float32" else 1) + (compared(f"GRPO in {dtype}, vocabulary of {shape['vocabulary']:,}", both[0][0], both[1][0]) or "")
-        parts.append(text)
+    for vocabulary in sorted({row["shape"]["vocabulary"] for row in found}):
+        cells = [row for row in found if row["shape"]["vocabulary"] == vocabulary]
+        parts.append("\n\n".join((_words(cells[0]["shape"]), table(TITLES, map(_line, cells)), "\n".join(_ratios(cells)))))
     return parts
+
+
+TITLES = ("who", "updates/s", "new tokens/s", "s generation", "scoring", "update", "memory")
+
+
+def _words(shape):
+    return (
+        f"{shape['preset']}, vocabulary of {shape['vocabulary']:,}; {shape['prompts']} prompts of {shape['prompt']} tokens x "
+        f"{shape['group']} completions of at most {shape['tokens']} (PPO: {shape['prompts'] * shape['group']} prompts). TRL's generation "
+        "includes its scoring. Memory: the peak of the updates above what was in use before."
+    )
+
+
+def _line(row):
+    parts = (row["figures"][part] for part in ("generation", "scoring", "update"))
+    return (
+        f"{label(row)}, {row['shape']['method']}", f"{1 / row['seconds']['median']:.2f}", f"{row['tokens_per_second']:,.0f}",
+        *(f"{seconds:.3f}" if seconds else "" for seconds in parts), size(row["memory"]) if row.get("memory") else "",
+    )  # fmt: skip
+
+
+def _ratios(cells):
+    """How many times faster ours is, in each format."""
+    grpo = [row for row in cells if row["shape"]["method"] == "GRPO"]
+    for dtype in work.FLOATS:
+        ours, theirs = ([row for row in grpo if (row["implementation"], row["dtype"]) == (who, dtype)] for who in ("torch", "trl"))
+        yield from filter(None, [compared(f"GRPO in {dtype}", ours[0], theirs[0])] if ours and theirs else [])
 
 
 PICTURES = {}

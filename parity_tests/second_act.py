@@ -49,8 +49,9 @@ def teach(base, out, device, steps=None):
     """The base fine-tuned on the examples, in the run folder ``out``; returns its Run."""
     config = dataclasses.replace(base.model_config, vocab_size=CHAT.vocab_size)
     train = dataclasses.replace(
-        TAUGHT, steps=min(TEACHING, steps or TEACHING), batch=64, lr=1e-3, warmup=20, dtype="float32", device=str(device), eval_every=0, save_every=0
-    )
+        TAUGHT, steps=min(TEACHING, steps or TEACHING), batch=64, lr=1e-3, warmup=20, dtype="float32", device=str(device),
+        eval_every=0, save_every=0,
+    )  # fmt: skip
     found = [conversations.tokenized([conversations.examples(TASK.name, count, 0, side)], CHAT, byte.encode, config.context)
              for side, count in (("train", EXAMPLES), ("held_out", 64))]  # fmt: skip
     with_report(train, lambda report: fine_tune(config, train, SFTConfig(), *found, base.params, out, report=report))
@@ -60,7 +61,8 @@ def teach(base, out, device, steps=None):
 
 def reward(taught, out, device, steps=None):
     """The taught model rewarded for right answers, in the run folder ``out``; returns its Run."""
-    train = dataclasses.replace(REWARDED, steps=min(UPDATES, steps or UPDATES), lr=5e-5, warmup=5, beta2=0.999, device=str(device), eval_every=0, save_every=0)
+    steps = min(UPDATES, steps or UPDATES)
+    train = dataclasses.replace(REWARDED, steps=steps, warmup=5, beta2=0.999, device=str(device), eval_every=0, save_every=0)
     source, judge = TaskPrompts([TASK], SPEECH), Judge((checker(),))
     run = with_report(train, lambda report: train_grpo(
         taught.model_config, train, SETTINGS, source, judge, taught.params, out, report=report
