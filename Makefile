@@ -8,7 +8,7 @@ STAMP   = $(VENV)/.ready
 TESTS = OMP_NUM_THREADS=1 $(RUN) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test oracles parity bench rl pipeline book nightly clean
+.PHONY: help setup demo test oracles parity bench rl pipeline semantic book nightly clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ rl: setup  ## reinforcement learning that works, three seeds: report in bench/re
 
 pipeline: setup  ## pretraining, fine-tuning, a reward model, PPO and GRPO, chat: a page in runs/pipeline/
 	$(RUN) -m bench.pipeline
+
+semantic: setup  ## concept models, thoughts, context, hyperbolic space, tokenizations: a page in runs/semantic/
+	$(RUN) -m bench.semantic
 
 book: setup  ## the lessons and every component as pages to read, in runs/book/
 	$(RUN) -m lessons book
