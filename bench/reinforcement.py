@@ -16,7 +16,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 import torch
@@ -106,9 +106,9 @@ def row(work, kind, name, seed, make):
     path = folder(work, name, seed) / "row.json"
     if not path.exists():
         print(f"{kind}: {name}, seed {seed}", file=sys.stderr, flush=True)
-        start = perf_counter()
+        start, worked = perf_counter(), process_time()
         found = {"experiment": kind, "name": name, "seed": seed} | make()
-        found["wall_seconds"] = round(perf_counter() - start, 1)
+        found |= {"wall_seconds": round(perf_counter() - start, 1), "cpu_seconds": round(process_time() - worked, 1)}
         replace(path, lambda file: file.write(json.dumps(found).encode()))
     return json.loads(path.read_text())
 

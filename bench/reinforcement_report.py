@@ -34,7 +34,7 @@ def write(out, rows, environment):
 
 INTRODUCTION = (
     "Written by `python -m bench.reinforcement` (`make rl`). Every run is a single thread of float32, PyTorch {torch}, {cpu}; "
-    "seconds are of a machine that others share. Each seed draws its own weights, examples, prompts and samples. Answers count as right "
+    "CPU seconds are those of that thread, evaluations included. Each seed draws its own weights, examples, prompts and samples. Answers count as right "
     "if they are exactly right and end by themselves; held-out prompts have digits that no training prompt has, in any order."
 )
 
@@ -46,6 +46,12 @@ def runs(rows, name):
 def percent(values):
     """Values of the seeds, and their mean in bold, as cells."""
     return ", ".join(f"{value:.1%}" for value in values), f"**{statistics.mean(values):.1%}**"
+
+
+def worked(rows):
+    """Seconds of the processor, where they were noted."""
+    seconds = [row["cpu_seconds"] for row in rows if row.get("cpu_seconds")]
+    return f"{statistics.mean(seconds):.0f}" if seconds else ""
 
 
 def column(rows, name, place=-1):
@@ -64,17 +70,17 @@ def sorting(rows, out):
     for name, words in names:
         own = runs(rows, name)
         if own:
-            seconds = statistics.mean(row["seconds"] for row in own)
             others = [f"{statistics.mean(column(own, figure)):.1%}" for figure in ("pass_1", "pass_8")]
-            lines.append((words, *percent(column(own, "greedy")), *others, f"{own[0]['updates']:,}", f"{seconds:.0f}"))
+            lines.append((words, *percent(column(own, "greedy")), *others, f"{own[0]['updates']:,}", worked(own)))
     picture(out / "sorting.png", rows)
     prompts = "32 prompts x 8 completions for GRPO, 256 prompts for PPO, whose critic is a head on the policy's trunk"
     return [
         "## Sorting eight digits",
         "A policy of 0.83 million parameters (bytes; 4 layers of width 128), fine-tuned for 120 steps on 100 labelled examples, is then "
-        f"rewarded: 1 for a right answer, else 0. An update is one rollout of 256 completions ({prompts}) and one pass over it. 1,000 "
-        "held-out prompts, greedy; sampled: at temperature 1.",
-        table(("", "greedy, right (seeds)", "mean", "sampled", "any of 8 samples", "updates", "s"), lines),
+        f"rewarded: 1 for a right answer, else 0. An update is a rollout of 256 completions ({prompts}) and one pass over it in four "
+        "minibatches; where all completions of a prompt are worth the same, GRPO draws others, from up to two rollouts more. 1,000 held-out "
+        "prompts; sampled: at temperature 1.",
+        table(("", "greedy, right (seeds)", "mean", "sampled", "any of 8 samples", "updates", "CPU s"), lines),
         "![Right answers over updates](sorting.png)",
         phases(rows),
     ]
@@ -139,13 +145,13 @@ def lexical(rows, out):
                       f"{statistics.mean(distance):.2f}", f"{min(distance):.2f} to {max(distance):.2f}", f"{best:.2f}",
                       f"{(1 - LETTERS / BYTES) / price:.1f}" if price else "none"))  # fmt: skip
     lexical_picture(out / "lexical.png", rows, prices)
-    slowest = max(sum(row["wall_seconds"] for row in rows if row["seed"] == seed) for seed in {row["seed"] for row in rows})
+    slowest = max(sum(row.get("cpu_seconds", row["wall_seconds"]) for row in rows if row["seed"] == seed) for seed in {row["seed"] for row in rows})
     return [
         "## Letters",
         "An untrained model of 0.07 million parameters writes 16 bytes and is paid the share of small letters among them. A nat of "
         "distance from the untrained model costs a price. The best policy under a price p is known: it makes every letter exp(1 / 16p) "
         "times as likely as it was, beside other bytes, and it can't be further away than the gain in reward / p. GRPO with the mean of "
-        f"the others as baseline, 60 updates of 128 texts; means of the last ten. All {len(prices)} prices of a seed take {slowest:.0f} s.",
+        f"the others as baseline, 60 updates of 128 texts; means of the last ten. All {len(prices)} prices of a seed take {slowest:.0f} s of one core.",
         table(("price", "reward", "of seeds", "best policy's", "KL, nats a text", "of seeds", "best policy's", "bound"), lines),
         "![Reward and distance over updates, by price](lexical.png)",
     ]
@@ -249,13 +255,13 @@ def ladder(rows, out):
             f"{statistics.mean(column(own, figure, place)):.1%}" for figure in ("greedy", "pass_1", "pass_8") for place in (0, -1)
         ]
         lines.append((name, f"{before[0]['examples']:,}", f"{own[0]['updates']}", len(own), *(
-            f"{ends[i]} to **{ends[i + 1]}**" for i in (0, 2, 4)), f"{statistics.mean(row['seconds'] for row in own):.0f}"))  # fmt: skip
+            f"{ends[i]} to **{ends[i + 1]}**" for i in (0, 2, 4)), worked(own)))  # fmt: skip
     return [
         "## Harder tasks",
         "Run with `--ladder`. longer digits: fine-tuned on 3 to 5 digits, rewarded on 5 to 8, with the difficulty following the pass "
         "rate. countdown: three numbers, each once, to reach a given one; a tenth of the reward for any other expression of them. The "
         "same model and GRPO.",
-        table(("", "examples", "updates", "seeds", "greedy", "sampled", "any of 8 samples", "s"), lines),
+        table(("", "examples", "updates", "seeds", "greedy", "sampled", "any of 8 samples", "CPU s"), lines),
     ]
 
 
