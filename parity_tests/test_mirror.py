@@ -70,6 +70,7 @@ ELSEWHERE = {
     "patching.step.total_nats": "test_patching.py",
     "patching.step.train_step": "test_patching.py",
     "thoughts.evaluate.held_out": "test_thoughts.py",
+    "thoughts.evaluate.searched": "test_thoughts.py",
     "thoughts.loop.train_units": "test_thoughts.py",
     "thoughts.step.loss_and_grads": "test_thoughts.py",
     "thoughts.step.train_step": "test_thoughts.py",

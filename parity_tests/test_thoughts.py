@@ -9,10 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from numpy_ref import log
 from numpy_ref.config import ModelConfig, TrainConfig, parameter_shapes
 from numpy_ref.errors import UserError
 from numpy_ref.thoughts.settings import KINDS, UnitConfig, stage_of
 from parity_tests.components.block import random_parameters
+from parity_tests.trained import run
 from parity_tests.wings import WINGS
 
 both = pytest.mark.parametrize("wing", WINGS, ids=str)
@@ -144,6 +146,8 @@ def test_both_sides_train_to_the_same_weights(kind, tmp_path):
         measures = [side.module("thoughts.evaluate").held_out(side.array(ends[-1]), config, settings, 60, 25) for side in WINGS]
         assert measures[0].keys() == measures[1].keys() and measures[0]["accuracy"] == measures[1]["accuracy"]
         assert measures[0]["read"] == measures[1]["read"] and measures[0]["loss"] == pytest.approx(measures[1]["loss"], rel=1e-9)
+        shares = [side.module("thoughts.evaluate").searched(side.array(ends[-1]), config, settings, 40, 2, 3) for side in WINGS]
+        assert shares[0] == shares[1] and (shares[0]["beam"] is None) == (kind not in ("span", "code"))
         with pytest.raises(UserError, match="other units"):
             wing.module("thoughts.loop").train_units(config, train, dataclasses.replace(settings, codes=2), out, resume=True)
     for name, value in ends[0].items():
@@ -254,6 +258,35 @@ def test_more_chains_are_never_less_sure(wing):
     params, question, draws = random_params(config, 2), rng.integers(0, 4, (5, 5)), rng.random((6, 5, 2))
     scores = [wing.call("thoughts.decoding", "best_of_n", question, params, config, settings, draws[:n])["score"] for n in (1, 3, 6)]
     assert (scores[0] <= scores[1] + 1e-12).all() and (scores[1] <= scores[2] + 1e-12).all() and (scores[2] > scores[0]).any()
+
+
+# -- the command --------------------------------------------------------------------------------------------------
+
+TINY = ("--steps", 3, "--eval-every", 2, "--batch", 4, "--hops", 2, "--nodes", 3, "--width", 8, "--heads", 2, "--device", "cpu")
+
+
+@both
+def test_the_experiment_reports_and_goes_on(wing, tmp_path, capsys):
+    out = tmp_path / "thoughts"
+    arms = ("--arm", "thoughts", "--arm", "codes", "--seeds", 1)
+    assert run(wing, "thoughts", "--out", out, *arms, "--time-budget", 1e-9, *TINY) == 0  # no time at all: nothing to report
+    assert not (out / "report.md").exists()
+    assert run(wing, "thoughts", "--out", out, "--resume") == 0
+    text = (out / "report.md").read_text()
+    assert "| thoughts | " in text and "| codes | " in text and "nan" not in text and (out / "accuracy.png").exists()
+    assert log.read_rows(out / "thoughts-0" / "log.jsonl")[-1]["step"] == 3
+    before = (out / "codes-0" / "log.jsonl").read_bytes()
+    assert run(wing, "thoughts", "--out", out, "--resume") == 0 and (out / "codes-0" / "log.jsonl").read_bytes() == before
+    assert capsys.readouterr().out.count("# Units of thought") == 2
+    for options, words in (
+        ((), "already holds"), (("--resume", "--steps", 4), "steps=3, not 4"), (("--resume", "--arm", "pauses"), "has the arms"),
+        (("--kind", "code"), "--arm"),
+    ):  # fmt: skip
+        assert run(wing, "thoughts", "--out", out, *options) == 2
+        assert words in (error := capsys.readouterr().err) and error.count("\n") == 1
+    (out / "thoughts.json").write_text("{")
+    assert run(wing, "thoughts", "--out", out, "--resume") == 2 and "damaged" in capsys.readouterr().err
+    assert run(wing, "thoughts", "--out", tmp_path / "none", "--resume") == 2 and "no thoughts.json" in capsys.readouterr().err
 
 
 # -- what cannot be -----------------------------------------------------------------------------------------------

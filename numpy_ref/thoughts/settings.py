@@ -15,12 +15,19 @@ and for comparison
 
 from dataclasses import dataclass
 
-from numpy_ref.config import option, require
+from numpy_ref.config import ModelConfig, TrainConfig, option, require
 from numpy_ref.errors import UserError
 
 DEFINITION = "settings: no arrays"
 
 KINDS = ("answer", "pause", "thought", "code", "span")
+ARMS = {
+    "answer only": "answer", "pauses": "pause", "thoughts": "thought", "codes": "code", "written chain": "span",
+    "deeper model": "answer",
+}  # fmt: skip
+TRAINING = TrainConfig(
+    steps=1000, batch=128, lr=2e-3, warmup=50, schedule="wsd", beta2=0.98, weight_decay=0.01, eval_every=100, save_every=100, keep=1
+)
 CURRICULUM = ("pause", "thought", "code")  # learn from the written chain, whose steps are replaced one by one
 
 
@@ -65,6 +72,27 @@ class UnitConfig:
     def context(self):
         """Tokens of the longest row."""
         return self.question + (self.hops - 1) * max(1, self.per_step)
+
+
+@dataclass(frozen=True)
+class ArmConfig:
+    """The model that all arms share, and how often each is trained."""
+
+    layers: int = option(2, "blocks; the deeper model has so many for each edge, as many as thoughts pass one after the other")
+    width: int = option(64, "features of the residual stream")
+    heads: int = option(4, "attention heads")
+    seeds: int = option(3, "how often each arm is trained, from other weights and on other problems")
+
+    def __post_init__(self):
+        require(self, "seeds", lambda v: isinstance(v, int) and v >= 1, "a whole number of at least 1")
+
+    def model(self, arm, settings):
+        """The ModelConfig of an arm."""
+        layers = self.layers * settings.hops if arm == "deeper model" else self.layers
+        return ModelConfig(
+            vocab_size=settings.vocab_size, context=settings.context, layers=layers, width=self.width, heads=self.heads,
+            feed_forward=4 * self.width, positions="learned", norm="rms", feed_forward_bias=False,
+        )  # fmt: skip
 
 
 def stage_of(step, steps, settings):
