@@ -22,6 +22,8 @@ from numpy_ref.reward.model import ensemble
 from numpy_ref.grpo.loop import train_grpo
 from numpy_ref.ppo.loop import train_ppo
 from numpy_ref.patching.trainer import Trainer
+from numpy_ref.thoughts.evaluate import searched
+from numpy_ref.thoughts.loop import train_units
 from numpy_ref.tokenizers import boundless, bpe, unigram, wordpiece
 from numpy_ref.tokenizers.byte import Decoder, encode
 from numpy_ref.training.checkpoint import load, save
@@ -65,6 +67,8 @@ WING = cli.Wing(
     accuracy_by=accuracy_by,
     best_of_n=best_of_n,
     ensemble=ensemble,
+    train_units=train_units,
+    search_units=searched,
     to_numpy=np.asarray,
     from_numpy=np.asarray,
 )

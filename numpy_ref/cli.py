@@ -25,6 +25,7 @@ from numpy_ref.rl import commands as rl_commands
 from numpy_ref.rl import settings as rl_settings
 from numpy_ref.sft import commands as sft_commands
 from numpy_ref.sft.settings import TRAINING, SFTConfig
+from numpy_ref.thoughts import commands as thought_commands
 
 DEFINITION = "text in, text out: the wings compute"
 
@@ -67,6 +68,8 @@ class Wing:
     accuracy_by: Callable | None = None  # reward/evaluation.py
     best_of_n: Callable | None = None  # reward/evaluation.py
     ensemble: Callable | None = None  # reward/model.py
+    train_units: Callable | None = None  # thoughts/loop.py
+    search_units: Callable | None = None  # thoughts/evaluate.py: searched
     chat: Any = None  # the ChatFormat of a model that knows one, whose control ids the decoder then shows
     byte_trainer: Callable | None = None  # patching/trainer.py: Trainer
     vocabulary: Any = None  # of a tokenizer of one of these kinds, whose methods are then in encode, encode_all and decoder
@@ -224,6 +227,7 @@ def build_parser(wing):
 
     add_rewards(command)
     add_reinforcement(command)
+    thought_commands.add(command, add_fields)
 
     tokenizer = chooser.add_parser("tokenizer", help="train, use, convert or look at a tokenizer")
     actions = tokenizer.add_subparsers(dest="command", required=True, metavar="ACTION")

@@ -19,6 +19,8 @@ from torch_impl.reward.model import ensemble
 from torch_impl.grpo.loop import train_grpo
 from torch_impl.ppo.loop import train_ppo
 from torch_impl.patching.trainer import Trainer
+from torch_impl.thoughts.evaluate import searched
+from torch_impl.thoughts.loop import train_units
 from torch_impl.tokenizers import boundless, bpe, unigram, wordpiece
 from torch_impl.tokenizers.byte import Decoder, encode
 from torch_impl.training.checkpoint import load, save
@@ -63,6 +65,8 @@ WING = cli.Wing(
     accuracy_by=accuracy_by,
     best_of_n=best_of_n,
     ensemble=ensemble,
+    train_units=train_units,
+    search_units=searched,
     to_numpy=lambda value: value.detach().cpu().numpy(),
     from_numpy=torch.from_numpy,
 )
