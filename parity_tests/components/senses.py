@@ -1,7 +1,11 @@
 """Declarations of words in context and of the model that tells two words apart."""
 
+import numpy as np
+
+import numpy_ref.context.evaluate as numpy_evaluate
 import numpy_ref.context.initialise as numpy_initialise
 import numpy_ref.context.senses as numpy_senses
+import torch_impl.context.evaluate as torch_evaluate
 import torch_impl.context.initialise as torch_initialise
 import torch_impl.context.senses as torch_senses
 from numpy_ref.context.config import KINDS, ContextConfig, parameter_shapes
@@ -97,4 +101,41 @@ INITIALISE = Component(
     ),
 )  # fmt: skip
 
-COMPONENTS = (CONTEXTUAL, SENSE_MODEL, INITIALISE)
+
+def draw_information(source):
+    count, size = source.integer(1, 4), source.integer(1, 40)
+    pairs, senses = source.rng.integers(0, count, size), source.rng.integers(0, 2, size)
+    wrong = source.rng.random(size) < source.choice(0.0, 0.2, 0.5)
+    guesses = np.where(wrong, 1 - senses, senses)
+    source.event("several pairs", len(set(pairs.tolist())) > 1)
+    source.event("always right", not wrong.any())
+    source.event("both senses", len(set(senses.tolist())) == 2)
+    return source.case({"pairs": pairs, "senses": senses, "guesses": guesses}, count=count)
+
+
+def expected_size(arguments, dy, u):
+    """Both logarithms of the Torch side are of counts, and their difference is small."""
+    counts = len(arguments["pairs"])
+    return {"value": np.asarray(4.0 * np.log(counts + 1.0))}
+
+
+MUTUAL_INFORMATION = Component(
+    name="mutual_information",
+    numpy=numpy_evaluate.mutual_information,
+    torch=torch_evaluate.mutual_information,
+    draw=draw_information,
+    dtypes=("float64",),
+    events=("several pairs", "always right", "both senses"),
+    cancellation=expected_size,
+    compiles=False,
+    bugs=(
+        Bug("pairs mixed", "numpy", "4 * pairs + 2 * senses", "2 * senses", dtype="float64", needs=("several pairs", "both senses")),
+        Bug("in bits", "numpy", "np.log(ratio)", "np.log2(ratio)", dtype="float64", needs=("both senses",)),
+        Bug("one marginal", "numpy", " * np.sum(table, axis=1, keepdims=True)", "", dtype="float64", needs=("both senses",)),
+        Bug("a sum, no mean", "numpy", "/ max(1, len(pairs))", "", dtype="float64", needs=("both senses",)),
+        Bug("entropy in its place", "torch", "- torch.xlogy(cells, expected)", "", dtype="float64", needs=("both senses",)),
+        Bug("marginals of all pairs", "torch", "cells.sum((1, 2), keepdim=True)", "cells.sum()", dtype="float64", needs=("several pairs", "both senses")),
+    ),
+)  # fmt: skip
+
+COMPONENTS = (CONTEXTUAL, SENSE_MODEL, INITIALISE, MUTUAL_INFORMATION)
