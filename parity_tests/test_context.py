@@ -1,6 +1,5 @@
 """Words in context beyond the agreement of both sides: no future, known answers, training, the reading of pseudo-words."""
 
-import dataclasses
 import json
 import math
 
@@ -136,6 +135,9 @@ def test_both_sides_train_to_the_same_weights(kind):
     for wing in WINGS:
         step = wing.module("context.step")
         losses.append(float(step.loss_and_grads(wing.array(ends[0][0]), *wing.array(arguments), config)[0]))
+        states = wing.module("training.optimizer").init_states(wing.array(ends[0][0]), train)
+        metrics, _, _ = step.train_step(wing.array(ends[0][0]), states, *wing.array(arguments), config, train, 0.01)
+        assert float(metrics["loss"]) == pytest.approx(losses[-1], rel=1e-12)
         measured = wing.module("context.evaluate").measure(wing.array(ends[0][0]), config, *wing.array(arguments), 20)
         assert measured["loss"] == pytest.approx(losses[-1], rel=1e-9)
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)
@@ -177,6 +179,33 @@ def test_a_text_worked_by_hand(tmp_path):
     assert pairs == [("left", "right")] and len(train) == 960 and len(held_out) == 240
     before = {int(row[0]): int(sense) for row, sense in zip(train.tokens, train.senses)}
     assert sorted(before.values()) == [0, 1]  # "aa" stands before one of them, "bb" before the other
+
+
+# -- the command --------------------------------------------------------------------------------------------------
+
+TINY = ("--steps", 2, "--batch", 8, "--eval-every", 0, "--width", 4, "--heads", 2, "--pairs", 3, "--vocab-size", 50, "--span", 2)
+
+
+@both
+def test_the_experiment_reports_and_goes_on(wing, tmp_path, capsys):
+    out = tmp_path / "context"
+    assert run(wing, "context", "--out", out, "--time-budget", 1e-9, "--seeds", 1, "--device", "cpu", *TINY) == 0
+    assert not (out / "report.md").exists() and "0 of 5" in capsys.readouterr().err
+    assert run(wing, "context", "--out", out, "--resume") == 0
+    assert all(f"| {kind} | " in (out / "report.md").read_text() for kind in KINDS) and (out / "accuracy.png").exists()
+    lines = (out / "results.jsonl").read_text().splitlines()
+    (out / "results.jsonl").write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40])  # cut off by a crash
+    assert run(wing, "context", "--out", out, "--resume") == 0
+    again = (out / "results.jsonl").read_text().splitlines()
+    assert again[:-1] == lines[:-1] and json.loads(again[-1])["rows"] == json.loads(lines[-1])["rows"]
+    assert capsys.readouterr().out.count("# Words in context") == 2
+    for options, words in (
+        ((), "already holds"), (("--resume", "--span", 3), "span=2, not 3"), (("--resume", "--data", "samples"), "source='pydoc'"),
+    ):  # fmt: skip
+        assert run(wing, "context", "--out", out, *options) == 2
+        assert words in (error := capsys.readouterr().err) and error.count("\n") == 1
+    assert run(wing, "context", "--out", tmp_path / "other", "--seeds", 0) == 2 and "--seeds 0" in capsys.readouterr().err
+    assert run(wing, "context", "--out", tmp_path / "none", "--resume") == 2 and "no context.json" in capsys.readouterr().err
 
 
 BAD = {

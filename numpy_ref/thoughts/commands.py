@@ -32,7 +32,7 @@ def add(command, add_fields):
     parser.add_argument("--resume", action="store_true", help="go on with the experiment in --out")
     parser.add_argument("--arm", action="append", choices=ARMS, help="train this arm; may be repeated (all)")
     parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop, save and report before they are over")
-    add_fields(parser.add_argument_group("units"), UnitConfig, UnitConfig())
+    add_fields(parser.add_argument_group("units"), UnitConfig, UnitConfig(), leave_out=("kind",))
     add_fields(parser.add_argument_group("arms"), ArmConfig, ArmConfig())
     add_fields(parser.add_argument_group("training"), TrainConfig, TRAINING)
 
@@ -79,8 +79,6 @@ def _settings(options, out):
     """(UnitConfig, ArmConfig, TrainConfig, names of arms) of a new experiment, which are then written down, or of one that
     goes on. Raises UserError where the options and the folder do not fit."""
     asked = {"units": given(options, UnitConfig), "arms": given(options, ArmConfig), "train": given(options, TrainConfig)}
-    if "kind" in asked["units"]:
-        raise UserError("--kind is what the arms differ in; choose some of them by --arm")
     names = getattr(options, "arm", None)
     if getattr(options, "resume", False):
         try:
