@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from numpy_ref.plots import INK, QUIET, canvas, halo
+from numpy_ref.plots import INK, canvas, halo
 from numpy_ref.run_plots import COLOURS
 
 DEFINITION = "pictures of numbers that the wings computed"
@@ -36,13 +36,14 @@ def _pairs(axes, results, words):
         if kind in ("static", "bag", best):
             style = {"markersize": 4, "color": COLOURS[number % len(COLOURS)], "linestyle": "none"}
             axes.plot(means[kind][order], "o" if kind == best else ".", label=kind, **style)
-    for place, up in ((0, -14), (len(order) - 1, -14)):
+    for place, up in ((0, 24), (len(order) - 1, 10)):
         pair = order[place]
         axes.annotate(
             f"{words[pair][0]} / {words[pair][1]}", (place, means[best][pair]), xytext=(0, up), textcoords="offset points",
-            ha="left" if place == 0 else "right", color=QUIET, fontsize=9,
+            ha="left" if place == 0 else "right", color=INK, fontsize=9,
+            path_effects=halo(),
         )  # fmt: skip
-    axes.set(title="each pair", xlabel=f"pair, in the order of {best}", ylabel="share of right guesses", ylim=(-0.1, 1.05))
+    axes.set(title="each pair", xlabel=f"pair, in the order of {best}", ylabel="share of right guesses", ylim=(0, 1.1))
     axes.legend(loc="lower right")
 
 

@@ -38,10 +38,11 @@ def pseudo_words(source, config):
     """(training Examples, held-out Examples, [(word, word) of each pair]) of a text, for a ContextConfig.
 
     The commonest words are left alone; of the next, words of about equal frequency are merged, so that frequency says
-    little. Held out are whole documents. Raises UserError for a text with too few words.
+    little. Held out are whole documents, whose words count for nothing here: with equal frequencies in the whole, a word that
+    is rarer in what one learns from would be the commoner one elsewhere. Raises UserError for a text with too few words.
     """
     texts = [WORD.findall(document.text.lower()) for document in documents(source)]
-    counts = Counter(word for text in texts for word in text)
+    counts = Counter(word for number, text in enumerate(texts) if number % HELD_OUT for word in text)
     ranked = sorted((word for word in counts if len(word) > 1), key=lambda word: (-counts[word], word))
     merged = ranked[FREQUENT : FREQUENT + 2 * config.pairs]
     if len(merged) < 2 * config.pairs or counts[merged[-1]] < 5 or len(texts) < HELD_OUT:
