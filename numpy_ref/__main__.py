@@ -5,6 +5,7 @@ import sys
 import numpy as np
 
 from numpy_ref import cli
+from numpy_ref.context.loop import train_senses
 from numpy_ref.device import choose_device, choose_dtype, product_speed
 from numpy_ref.dpo.loop import train_dpo
 from numpy_ref.inference.attention_maps import attention_maps
@@ -69,6 +70,7 @@ WING = cli.Wing(
     ensemble=ensemble,
     train_units=train_units,
     search_units=searched,
+    train_senses=train_senses,
     to_numpy=np.asarray,
     from_numpy=np.asarray,
 )

@@ -17,6 +17,7 @@ from typing import Any
 from numpy_ref import commands, memory, run_plots, tokenization_commands, tokenizer_commands
 from numpy_ref.chat import chat as chat_command
 from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig
+from numpy_ref.context import commands as context_commands
 from numpy_ref.errors import RunWarning, UserError
 from numpy_ref.presets import PRESETS
 from numpy_ref.reward import commands as reward_commands
@@ -70,6 +71,7 @@ class Wing:
     ensemble: Callable | None = None  # reward/model.py
     train_units: Callable | None = None  # thoughts/loop.py
     search_units: Callable | None = None  # thoughts/evaluate.py: searched
+    train_senses: Callable | None = None  # context/loop.py
     chat: Any = None  # the ChatFormat of a model that knows one, whose control ids the decoder then shows
     byte_trainer: Callable | None = None  # patching/trainer.py: Trainer
     vocabulary: Any = None  # of a tokenizer of one of these kinds, whose methods are then in encode, encode_all and decoder
@@ -228,6 +230,7 @@ def build_parser(wing):
     add_rewards(command)
     add_reinforcement(command)
     thought_commands.add(command, add_fields)
+    context_commands.add(command, add_fields)
 
     tokenizer = chooser.add_parser("tokenizer", help="train, use, convert or look at a tokenizer")
     actions = tokenizer.add_subparsers(dest="command", required=True, metavar="ACTION")
@@ -346,9 +349,12 @@ def add_dtype(parser):
     parser.add_argument("--dtype", choices=dtype.metadata["choices"], help="number format (that of the checkpoint)")
 
 
-def add_fields(parser, kind, defaults):
-    """One option for each field of the dataclass ``kind``; the help names the values of ``defaults``."""
+def add_fields(parser, kind, defaults, leave_out=()):
+    """One option for each field of the dataclass ``kind``, but those to ``leave_out``; the help names the values of
+    ``defaults``."""
     for field in fields(kind):
+        if field.name in leave_out:
+            continue
         flag, default = "--" + field.name.replace("_", "-"), getattr(defaults, field.name)
         shown = f"{default:.4g}" if isinstance(default, float) else default
         help = f"{field.metadata['help']} ({shown})".replace("%", "%%")

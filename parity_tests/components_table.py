@@ -43,6 +43,7 @@ PARTS = {
     "model.hash_ngrams": "10",
     "patching": "10",
     "thoughts": "10",
+    "context": "10",
     "model.router": "5",
     "model.balance": "5",
     "model.moe": "5",

@@ -280,7 +280,7 @@ def test_the_experiment_reports_and_goes_on(wing, tmp_path, capsys):
     assert capsys.readouterr().out.count("# Units of thought") == 2
     for options, words in (
         ((), "already holds"), (("--resume", "--steps", 4), "steps=3, not 4"), (("--resume", "--arm", "pauses"), "has the arms"),
-        (("--kind", "code"), "--arm"),
+        (("--kind", "code"), "unknown option"),
     ):  # fmt: skip
         assert run(wing, "thoughts", "--out", out, *options) == 2
         assert words in (error := capsys.readouterr().err) and error.count("\n") == 1

@@ -3,6 +3,7 @@
 import torch
 
 from numpy_ref import cli
+from torch_impl.context.loop import train_senses
 from torch_impl.device import choose_device, choose_dtype, product_speed
 from torch_impl.dpo.loop import train_dpo
 from torch_impl.inference.attention_maps import attention_maps
@@ -67,6 +68,7 @@ WING = cli.Wing(
     ensemble=ensemble,
     train_units=train_units,
     search_units=searched,
+    train_senses=train_senses,
     to_numpy=lambda value: value.detach().cpu().numpy(),
     from_numpy=torch.from_numpy,
 )

@@ -30,9 +30,9 @@ def add(command, add_fields):
     parser = command("thoughts", "thoughts, pauses, codes or words between question and answer: train and compare", thoughts)
     parser.add_argument("--out", required=True, help="folder: a run folder for each arm and seed, report, picture")
     parser.add_argument("--resume", action="store_true", help="go on with the experiment in --out")
-    parser.add_argument("--arm", action="append", choices=ARMS, help="train this arm; may be repeated (all)")
+    parser.add_argument("--arm", action="append", choices=ARMS, help="train this arm, or with --resume only this one for now; may be repeated (all)")
     parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop, save and report before they are over")
-    add_fields(parser.add_argument_group("units"), UnitConfig, UnitConfig())
+    add_fields(parser.add_argument_group("units"), UnitConfig, UnitConfig(), leave_out=("kind",))
     add_fields(parser.add_argument_group("arms"), ArmConfig, ArmConfig())
     add_fields(parser.add_argument_group("training"), TrainConfig, TRAINING)
 
@@ -41,19 +41,13 @@ def thoughts(wing, options):
     """Train the arms one after the other, or go on with that; at the end, or when stopped, report what there is."""
     start, seconds, out = perf_counter(), time_budget(options), Path(options.out)
     units, arms, train, names = _settings(options, out)
-    stopped = None
-    for seed in range(arms.seeds):
-        for arm in names:
-            folder = run_folder(out, arm, seed)
-            if _finished(folder, train.steps):
-                continue
-            left = None if seconds is None else seconds - (perf_counter() - start)
-            if left is not None and left <= 0:
-                stopped = 0
-                break
-            stopped = _train(wing, arm, units, arms, dataclasses.replace(train, seed=train.seed + seed), folder, left)
-            if stopped is not None:
-                break
+    chosen, stopped = [arm for arm in names if arm in getattr(options, "arm", names)], None
+    for seed, arm in [(seed, arm) for seed in range(arms.seeds) for arm in chosen]:
+        folder = run_folder(out, arm, seed)
+        left = None if seconds is None else seconds - (perf_counter() - start)
+        if not _finished(folder, train.steps):
+            one = dataclasses.replace(train, seed=train.seed + seed)
+            stopped = 0 if left is not None and left <= 0 else _train(wing, arm, units, arms, one, folder, left)
         if stopped is not None:
             break
     rows = results(out, names, units, arms, train)
@@ -79,8 +73,6 @@ def _settings(options, out):
     """(UnitConfig, ArmConfig, TrainConfig, names of arms) of a new experiment, which are then written down, or of one that
     goes on. Raises UserError where the options and the folder do not fit."""
     asked = {"units": given(options, UnitConfig), "arms": given(options, ArmConfig), "train": given(options, TrainConfig)}
-    if "kind" in asked["units"]:
-        raise UserError("--kind is what the arms differ in; choose some of them by --arm")
     names = getattr(options, "arm", None)
     if getattr(options, "resume", False):
         try:
