@@ -8,7 +8,7 @@ A job may say how many ``rounds`` it takes and how many seconds an answer may ta
 import importlib
 
 MODULES = (  # in the order of the report
-    "speedrun", "inference", "windows", "quality", "speculation", "kernels", "tokenizing", "memory", "tuning", "preferences", "io",
+    "speedrun", "inference", "windows", "quality", "speculation", "kernels", "tokenizing", "memory", "tuning", "preferences", "updates", "io",
     "reliability",
 )  # fmt: skip
 KINDS = {
@@ -21,6 +21,7 @@ KINDS = {
     "memory": "memory",
     "tuning": "tuning",
     "reward": "preferences",
+    "updates": "updates",
     "io": "io",
     "speedrun": "speedrun",
     "reliability": "reliability",
