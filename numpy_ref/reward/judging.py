@@ -56,10 +56,10 @@ def measured(wing, runs, comparisons, rule="mean", k=1.0):
     fair = np.array([not one.tie for one in comparisons])
     if not fair.any():
         raise UserError("all comparisons are ties; give some in which one answer is better")
-    margins = np.array([one.margin for one in comparisons])[fair]
+    margins = np.round([one.margin for one in comparisons], 9)[fair]  # equal ones, however they were computed
     lead = wing.from_numpy(lead[fair])
     confidence, accuracy, count, error = (wing.to_numpy(value) for value in wing.calibration(lead))
-    edges = np.unique([*np.quantile(margins, np.arange(GROUPS) / GROUPS), np.nextafter(margins.max(), np.inf)])
+    edges = np.unique([*np.quantile(margins, np.arange(GROUPS) / GROUPS, method="lower"), np.nextafter(margins.max(), np.inf)])
     share, pairs = (wing.to_numpy(value) for value in wing.accuracy_by(lead, *map(wing.from_numpy, (margins, edges))))
     right = float(np.mean((np.sign(wing.to_numpy(lead)) + 1) / 2))
     return {
