@@ -1,7 +1,7 @@
 """Do reward models work, and when do they fail? ``python -m bench.reward_models`` trains them on a task with known answers.
 
     policy      sorting six digits from a few hundred examples, which is too few to do it well
-    reward      models that begin as the policy, on graded pairs: answers with fewer and with more mistakes
+    reward      models that begin as one that can sort, on graded pairs: answers with fewer and with more mistakes
     best of n   the policy's answers, of which a reward model chooses: what is the chosen one truly worth?
 
 Three seeds of reward models with many pairs, three with few; each seed draws pairs, order and head. Held-out pairs and
@@ -18,8 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import environment
-from bench.finetuning import base_model
+from bench import environment, finetuning
 from numpy_ref.config import parameter_count
 from numpy_ref.data.chat_format import ChatFormat
 from numpy_ref.files import replace
@@ -43,7 +42,7 @@ TASK = find("sort-6")
 CHAT = ChatFormat(256)
 SPEAKER = with_chat(WING, CHAT)
 POLICY_STEPS, POLICY_EXAMPLES = 150, 300
-SIZES = {"many pairs": (40000, 1500), "few pairs": (100, 100)}  # training pairs, steps
+SIZES = {"many pairs": (40000, 1200), "few pairs": (100, 100)}  # training pairs, steps
 LEARNING, CENTRING = {"batch": 64, "lr": 3e-3}, 0.001
 JUDGED, ASKED = 1000, 200  # held-out pairs, and prompts
 PROMPTS, SAMPLES = 100, 64
@@ -55,12 +54,12 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, default=Path("bench/results/reward"), help="folder of the report")
     parser.add_argument("--work", type=Path, default=Path("runs/reward"), help="folder of the runs")
     options = parser.parse_args(argv)
-    policy = policy_model(options.work)
+    policy, start = policy_model(options.work), start_model(options.work)
     found = {"environment": environment.describe("cpu"), "parameters": parameter_count(policy.model_config)}
     found["policy"] = policy_facts(options.work, policy)
     models = {}
     for name in SIZES:
-        models[name] = [reward_model(options.work, policy, name, seed) for seed in SEEDS]
+        models[name] = [reward_model(options.work, start, name, seed) for seed in SEEDS]
         found[name] = [report_of(options.work, name, seed, run) for seed, run in zip(SEEDS, models[name])]
     found["best of n"] = best_of(options.work, policy, models)
     write(options.out, found)
@@ -70,8 +69,8 @@ def main(argv=None):
 def policy_model(work):
     """The Run of a model that sorts six digits, but not well."""
     folder = work / "policy"
-    if not (folder / "checkpoint.npz").exists():
-        base = base_model(work / "base")
+    if not finetuning.finished(folder, POLICY_STEPS):
+        base = finetuning.base_model(work / "base")
         say("the policy")
         model = dataclasses.replace(base.model_config, vocab_size=CHAT.vocab_size)
         config = dataclasses.replace(
@@ -83,6 +82,13 @@ def policy_model(work):
         )
         fine_tune(model, config, SFTConfig(), data, golden, base.params, folder, report=Progress(POLICY_STEPS))
     return checkpoint.load(folder, "float32")
+
+
+def start_model(work):
+    """The Run that reward models begin as: fine-tuned on enough examples to sort six digits (`finetuning.py`)."""
+    kind, name, seed = "masking", "prompts count 0", 0
+    finetuning.run(work, finetuning.base_model(work / "base"), kind, name, seed)
+    return checkpoint.load(finetuning.folder_of(work, kind, name, seed), "float32")
 
 
 def told(side, count):
@@ -98,18 +104,18 @@ def policy_facts(work, policy):
     })  # fmt: skip
 
 
-def reward_model(work, policy, name, seed):
+def reward_model(work, start, name, seed):
     """The Run of a reward model, trained now unless it is there."""
     folder = work / f"{name.replace(' ', '-')}-{seed}"
-    if not (folder / "checkpoint.npz").exists():
+    pairs, steps = SIZES[name]
+    if not finetuning.finished(folder, steps):
         say(f"{name}, seed {seed}")
-        pairs, steps = SIZES[name]
         config = dataclasses.replace(
             TRAINING["RewardConfig"], steps=steps, **LEARNING, seed=seed, device="cpu", dtype="float32",
             save_every=0, eval_every=max(50, steps // 10),
         )  # fmt: skip
         data = Comparisons(compared("train", pairs, seed), compared("held_out", 200, 100))
-        train_reward(policy, config, RewardConfig(centring=CENTRING), data, folder, report=Progress(steps))
+        train_reward(start, config, RewardConfig(centring=CENTRING), data, folder, report=Progress(steps))
         pictures.training(rows_of(folder), folder / "training_curve.png", f"Reward model, {name}, seed {seed}")
     return checkpoint.load(folder, "float32")
 
@@ -200,7 +206,7 @@ def words(found):
         f"The policy has {found['parameters']:,} parameters (bytes; 2 layers of width 64, the architecture of Llama) and "
         f"{POLICY_EXAMPLES} examples of sorting six digits behind it: greedy it is right on {policy['exact']:.1%} of held-out "
         f"prompts, sampled on {policy['pass@1']:.1%}, in one of eight samples on {policy['pass@8']:.1%}. Reward models begin as "
-        f"the policy with a new head. AdamW, batches of {LEARNING['batch']} pairs, centring {CENTRING}; {JUDGED:,} held-out pairs. "
+        f"the same model fine-tuned on 5,000 examples, with a new head. AdamW, batches of {LEARNING['batch']} pairs, centring {CENTRING}; {JUDGED:,} held-out pairs. "
         f"{found['environment'].get('cpu', 'CPU')}. Written by `python -m bench.reward_models`."
     )
 
