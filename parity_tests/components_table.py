@@ -65,6 +65,7 @@ PARTS = {
     "training": "2",
     "inference": "2",
     "hyperbolic": "10",
+    "concepts": "10",
 }
 
 

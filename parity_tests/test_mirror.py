@@ -18,6 +18,7 @@ TESTS = Path(__file__).parent
 
 # Public functions without a declaration of their own, and the test file that holds them against each other instead.
 ELSEWHERE = {
+    "concepts.residual_quantiser.straight_through": "test_concepts.py",
     "hyperbolic.layers.lift_heads": "test_hyperbolic.py",
     "hyperbolic.riemannian_sgd.named": "test_hyperbolic.py",
     "hyperbolic.tangent.sum_to": "test_hyperbolic.py",
