@@ -167,7 +167,7 @@ def draw_tokens(source):
     known = vocabulary(kind, "gpt4")
     ids = []
     for _ in range(source.integer(0, 6)):
-        name = source.choice(*BROKEN, *PIECES, "any", "any")
+        name = source.choice(*BROKEN, *BROKEN, *PIECES, "any", "any")
         source.event(name)
         if name == "any":
             ids += source.rng.integers(0, len(known), source.size(9)).tolist()
