@@ -6,7 +6,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from numpy_ref.concepts.config import (
+    END,
+    KINDS,
+    AutoencoderConfig,
+    ConceptConfig,
+    denoiser_block_shapes,
+    parameter_count,
+    parameter_shapes,
+)
+from numpy_ref.config import TrainConfig
 from numpy_ref.errors import UserError
+from parity_tests.components.block import random_parameters
 from parity_tests.wings import WINGS
 
 both = pytest.mark.parametrize("wing", WINGS, ids=str)
@@ -158,6 +169,193 @@ def test_straight_through():
     assert np.array_equal(dx.numpy(), dy) and dcodebook is None
 
 
+# -- models -------------------------------------------------------------------------------------------------------
+
+AUTOENCODER = AutoencoderConfig(length=8, width=8, heads=2, layers=1, concept=4, noise=0.1)
+every = pytest.mark.parametrize("kind", KINDS)
+
+
+def small(kind, **more):
+    options = {"concept": 4, "context": 6, "width": 8, "heads": 2, "layers": 1, "denoiser_layers": 1, "samples": 4, "steps": 10}
+    return ConceptConfig(kind=kind, **options | {"codebooks": 2, "entries": 3} | more)
+
+
+def random_params(config, seed=0):
+    return random_parameters(np.random.default_rng(seed), parameter_shapes(config))
+
+
+def sentences(rng, *shape):
+    """Bytes and END behind them, up to AUTOENCODER.length of them; (tokens, lengths)."""
+    lengths = rng.integers(1, AUTOENCODER.length + 1, shape)
+    tokens = rng.integers(97, 100, (*shape, AUTOENCODER.length + 1))
+    tokens[np.arange(AUTOENCODER.length + 1) >= lengths[..., None]] = END
+    return tokens, lengths
+
+
+def story(kind, seed=0):
+    """(batch, frozen) of a kind, for three stories of five sentences."""
+    rng = np.random.default_rng(seed)
+    batch, frozen, shape = {"concepts": rng.standard_normal((3, 5, 4))}, None, (3, 4)
+    if kind == "decoder":
+        batch["tokens"], batch["lengths"] = sentences(rng, *shape)
+        normaliser = {"center": rng.standard_normal(4), "scale": rng.uniform(0.5, 2, 4)}
+        frozen = random_params(AUTOENCODER), AUTOENCODER, normaliser
+    if kind == "diffusion":
+        batch |= {"noise": rng.standard_normal((*shape, 4)), "times": rng.integers(0, 10, shape), "keep": rng.random(shape) < 0.8}
+    if kind == "quantised":
+        frozen = rng.standard_normal((2, 3, 4))
+    return batch, frozen
+
+
+@both
+def test_no_concept_depends_on_what_follows(wing):
+    config, rng = small("base"), np.random.default_rng(5)
+    params, x = random_params(config), rng.standard_normal((1, 6, 4))
+    whole = wing.call("concepts.base_lcm", "base_lcm", x, params, config)
+    other = x.copy()
+    other[:, 3:] = rng.standard_normal((1, 3, 4))
+    changed = wing.call("concepts.base_lcm", "base_lcm", other, params, config)
+    np.testing.assert_allclose(changed[:, :3], whole[:, :3], rtol=1e-12, atol=1e-12)
+    assert np.abs(changed[:, 3:] - whole[:, 3:]).min() > 0
+
+
+@both
+def test_the_denoiser_sees_the_context_up_to_its_place_and_none_where_it_was_dropped(wing):
+    config, rng = small("diffusion", denoiser_layers=2), np.random.default_rng(6)
+    params, context, noisy = random_params(config), rng.standard_normal((1, 5, 8)), rng.standard_normal((1, 5, 4))
+    times, keep = rng.integers(0, 10, (1, 5)), np.array([[True, True, False, True, True]])
+    mask = wing.call("concepts.two_tower", "tower_mask", keep)
+
+    def denoised(context):
+        return wing.call("concepts.two_tower", "denoise", noisy, times, context, mask, params, config)
+
+    whole = denoised(context)
+    assert np.isfinite(whole).all()  # a place without a context still sees the row of zeros
+    for changed in range(5):
+        other = context.copy()
+        other[:, changed] += 1
+        differs = np.abs(denoised(other) - whole).max(-1)[0] > 1e-9
+        assert differs.tolist() == [t >= changed and bool(keep[0, t]) for t in range(5)]
+
+
+@both
+def test_padding_behind_a_sentence_is_not_read(wing):
+    rng = np.random.default_rng(7)
+    params = random_params(AUTOENCODER)
+    tokens, lengths = sentences(rng, 4)
+    tokens = tokens[:, :-1]
+    z = wing.call("concepts.autoencoder", "encode_sentences", tokens, lengths, params, AUTOENCODER)
+    np.testing.assert_allclose((z**2).mean(-1), 1, rtol=1e-3)
+    for row, length in enumerate(lengths):
+        alone = wing.call("concepts.autoencoder", "encode_sentences", tokens[row : row + 1, :length], lengths[row : row + 1], params, AUTOENCODER)
+        np.testing.assert_allclose(alone[0], z[row], rtol=1e-9, atol=1e-9)
+    other = np.where(tokens == END, 3, tokens)
+    found = wing.call("concepts.autoencoder", "encode_sentences", other, lengths, params, AUTOENCODER)
+    np.testing.assert_allclose(found, z, rtol=1e-9, atol=1e-9)
+
+
+def test_a_new_denoiser_is_the_identity_and_its_gates_learn_first():
+    """AdaLN-zero: of the modulation nothing but the gates has a gradient at the first step, and nothing of the branches."""
+    config, rng = small("diffusion"), np.random.default_rng(8)
+    params = random_parameters(rng, denoiser_block_shapes(config))
+    params |= {name: np.zeros_like(params[name]) for name in ("modulation.weight", "modulation.bias")}
+    x, step, memory = rng.standard_normal((1, 3, 8)), rng.standard_normal((1, 3, 8)), rng.standard_normal((1, 4, 8))
+    mask = WINGS[0].module("concepts.two_tower").tower_mask(np.ones((1, 3), bool))
+    y, vjp = WINGS[0].module("concepts.two_tower").denoiser_block(x, step, memory, mask, params, config)
+    assert np.array_equal(y, x)
+    grads = vjp(rng.standard_normal(y.shape))[3]
+    moved = {name for name, grad in grads.items() if grad.any()}
+    assert moved == {"modulation.weight", "modulation.bias"}
+    parts = grads["modulation.bias"].reshape(6, 8)
+    assert [bool(part.any()) for part in parts] == [False, False, True, False, False, True]
+    for wing in WINGS:
+        fresh = wing.module("concepts.initialise").initialise(config, 0, wing.float64)
+        assert not np.asarray(fresh["denoiser.0.modulation.weight"]).any()
+
+
+@every
+def test_gradients_of_a_step_are_the_same(kind):
+    config, (batch, frozen) = small(kind), story(kind)
+    params, found = random_params(config), []
+    for wing in WINGS:
+        step = wing.module("concepts.step")
+        loss, grads = step.loss_and_grads(wing.array(params), wing.array(batch), config, wing.array(frozen))
+        found.append((float(loss), {name: np.asarray(grad) for name, grad in grads.items()}))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-12)
+    for name, grad in found[0][1].items():
+        np.testing.assert_allclose(found[1][1][name], grad, rtol=1e-8, atol=1e-11, err_msg=name)
+
+
+@every
+def test_both_sides_train_to_the_same_weights(kind):
+    """Eight steps in float64 from the same seed; the loss falls."""
+    config, train, (batch, frozen) = small(kind), TrainConfig(weight_decay=0.1, clip=1.0), story(kind)
+    ends, heard = [], []
+    for wing in WINGS:
+        step, own, kept = wing.module("concepts.step"), wing.array(batch), wing.array(frozen)
+        params = wing.module("concepts.initialise").initialise(config, 3, wing.float64)
+        states = wing.module("training.optimizer").init_states(params, train)
+        losses = []
+        for _ in range(8):
+            loss, grads = step.loss_and_grads(params, own, config, kept)
+            _, params, states = step.descend(params, grads, states, 0.01, train)
+            losses.append(float(loss))
+        assert losses[-1] < losses[0]
+        ends.append({name: np.asarray(value) for name, value in params.items()})
+        heard.append(losses)
+    np.testing.assert_allclose(heard[0], heard[1], rtol=1e-9)
+    for name, value in ends[0].items():
+        np.testing.assert_allclose(ends[1][name], value, rtol=1e-6, atol=1e-8, err_msg=name)
+
+
+def test_the_auto_encoder_learns_alike_and_reads_back_what_it_learnt():
+    """Both sides in float64 for a few steps; then the fast side goes on until it says every sentence from its concept."""
+    rng = np.random.default_rng(9)
+    texts = [b"a cat", b"the dog", b"a", b"two cats"]
+    tokens, lengths = np.full((4, 9), END), np.array([len(text) for text in texts])
+    for row, text in enumerate(texts):
+        tokens[row, : len(text)] = list(text)
+    noise, train, ends = rng.standard_normal((300, 4, 4)), TrainConfig(clip=1.0, weight_decay=0.0), []
+    config = AutoencoderConfig(length=8, width=16, heads=2, layers=1, concept=4, noise=0.05)
+    for wing, steps in zip(WINGS, (5, 300), strict=True):
+        step = wing.module("concepts.step")
+        params = wing.module("concepts.initialise").initialise(config, 1, wing.float64)
+        states = wing.module("training.optimizer").init_states(params, train)
+        for i in range(steps):
+            data = [wing.array(part) for part in (tokens, lengths, noise[i])]
+            _, grads = step.autoencoder_loss_and_grads(params, *data, config)
+            _, params, states = step.descend(params, grads, states, 0.01, train)
+            if i == 4:
+                ends.append({name: np.asarray(value).copy() for name, value in params.items()})
+    for name, value in ends[0].items():
+        np.testing.assert_allclose(ends[1][name], value, rtol=1e-6, atol=1e-8, err_msg=name)
+    learnt = {name: value.numpy() for name, value in params.items()}
+    for wing in WINGS:
+        z = wing.call("concepts.autoencoder", "encode_sentences", tokens[:, :-1], lengths, learnt, config)
+        assert np.array_equal(wing.call("concepts.speak", "decode_sentences", z, learnt, config), tokens)
+
+
+@every
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_both_sides_say_the_same_next(kind, guidance):
+    """A concept and, by the same decoder, a sentence: from the same draws the same on both sides."""
+    config, rng = small(kind, guidance=guidance), np.random.default_rng(10)
+    params, x, codebooks = random_params(config), rng.standard_normal((5, 4, 4)), rng.standard_normal((2, 3, 4))
+    draws = rng.standard_normal((5, 4)) if kind == "diffusion" else rng.random((5, 2))
+    found = [wing.call("concepts.speak", "next_concept", x, params, config, draws, codebooks) for wing in WINGS]
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-7, atol=1e-9)
+    said = [wing.call("concepts.speak", "decode_sentences", found[0], random_params(AUTOENCODER), AUTOENCODER) for wing in WINGS]
+    assert np.array_equal(*said) and said[0].shape == (5, 9) and (said[0][:, -1] == END).all()
+    if kind == "quantised":  # a sum of entries, one of each codebook
+        sums = (codebooks[0][:, None] + codebooks[1]).reshape(-1, 4)
+        assert all(np.abs(sums - y).sum(1).min() < 1e-12 for y in found[0])
+
+
+def test_parameters_are_counted():
+    for config in (AUTOENCODER, *map(small, KINDS)):
+        assert parameter_count(config) == sum(value.size for value in random_params(config).values())
+
+
 # -- bad input ----------------------------------------------------------------------------------------------------
 
 
@@ -174,3 +372,19 @@ def test_what_cannot_be_is_one_clear_line(wing, module, name, arguments, words):
     with pytest.raises(UserError, match=words) as error:
         wing.call(f"concepts.{module}", name, *arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind, options, words", [
+    (ConceptConfig, {"kind": "words"}, "kind='words'"),
+    (ConceptConfig, {"width": 10, "heads": 4}, "10 features"),
+    (ConceptConfig, {"samples": 101}, "samples=101"),
+    (ConceptConfig, {"steps": 1, "samples": 1}, "steps=1"),
+    (ConceptConfig, {"drop": 1.5}, "drop=1.5"),
+    (ConceptConfig, {"temperature": 0.0}, "temperature=0.0"),
+    (AutoencoderConfig, {"length": 0}, "length=0"),
+    (AutoencoderConfig, {"noise": float("nan")}, "noise"),
+])  # fmt: skip
+def test_settings_that_cannot_be_are_one_clear_line(kind, options, words):
+    with pytest.raises(UserError) as error:
+        kind(**options)
+    assert words in str(error.value) and "\n" not in str(error.value)
