@@ -15,6 +15,8 @@ from numpy_ref.concepts.config import (
     parameter_count,
     parameter_shapes,
 )
+from numpy_ref.concepts.sentences import split_sentences, to_text, to_tokens
+from numpy_ref.concepts.stories import CHOICES, SENTENCES, draw_stories, judged, successors
 from numpy_ref.config import TrainConfig
 from numpy_ref.errors import UserError
 from parity_tests.components.block import random_parameters
@@ -349,6 +351,54 @@ def test_both_sides_say_the_same_next(kind, guidance):
     if kind == "quantised":  # a sum of entries, one of each codebook
         sums = (codebooks[0][:, None] + codebooks[1]).reshape(-1, 4)
         assert all(np.abs(sums - y).sum(1).min() < 1e-12 for y in found[0])
+
+
+# -- stories, and what is said after them -------------------------------------------------------------------------
+
+
+@both
+def test_ridge_is_least_squares_with_rows_for_the_penalty(wing):
+    rng = np.random.default_rng(11)
+    features, targets = rng.standard_normal((50, 7)), rng.standard_normal((50, 3))
+    wanted = np.linalg.lstsq(np.vstack([features, np.sqrt(0.3) * np.eye(7)]), np.vstack([targets, np.zeros((7, 3))]))[0]
+    np.testing.assert_allclose(wing.call("concepts.baselines", "fit_ridge", features, targets, 0.3), wanted, rtol=1e-9, atol=1e-12)
+
+
+@both
+def test_data_is_placed_in_the_format_of_the_run(wing):
+    step, array = wing.module("concepts.step"), np.zeros(2)
+    found = step.placed({"a": (array, np.arange(2)), "b": None}, "cpu", wing.float32)
+    assert found["a"][0].dtype == wing.float32 and "int64" in str(found["a"][1].dtype) and found["b"] is None
+
+
+def test_stories_follow_their_grammar():
+    follow, stories = successors(3), draw_stories(3, 0, 400, 10)
+    assert all(len(set(row)) == CHOICES for row in follow.reshape(-1, CHOICES).tolist())
+    assert (np.bincount(follow[:, 0].ravel(), minlength=64) == CHOICES).all()
+    right = judged(stories[:, -1], stories[:, :-1], 3)
+    assert right["valid"].all() and right["information"].mean() == pytest.approx(np.log(16 * 0.95 + 0.05))
+    others = judged(np.full(400, -1), stories[:, :-1], 3)  # no sentence at all
+    assert not others["valid"].any() and others["information"].mean() == pytest.approx(np.log(0.05))
+    chance = judged(draw_stories(4, 0, 400, 3)[:, 0], stories[:, :-1], 3)
+    assert chance["valid"].mean() < 0.15
+    assert np.array_equal(draw_stories(3, 100, 5, 10), stories[100:105])  # a story is a function of its number
+    assert len(np.unique(stories)) == len(SENTENCES)
+
+
+@given(st.lists(st.text(st.characters(exclude_characters=".!?", exclude_categories=["Z", "C"]), min_size=1, max_size=8), min_size=1, max_size=4))
+def test_sentences_come_back(words):
+    sentences_ = [word + "." for word in words]
+    assert split_sentences(" ".join(sentences_)) == sentences_
+    tokens, lengths = to_tokens(sentences_, 99)
+    assert to_text(tokens) == sentences_ and (tokens[np.arange(len(words)), lengths] == END).all()
+
+
+def test_texts_that_cannot_be_are_one_clear_line():
+    for function, arguments, words in (
+        (split_sentences, (" \n ",), "empty"), (to_tokens, (["far too long"], 5), "12 bytes"), (to_tokens, ([""], 5), "empty"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=words):
+            function(*arguments)
 
 
 def test_parameters_are_counted():

@@ -22,6 +22,8 @@ ELSEWHERE = {
     "concepts.speak.decode_sentences": "test_concepts.py",
     "concepts.speak.next_concept": "test_concepts.py",
     "concepts.step.autoencoder_loss_and_grads": "test_concepts.py",
+    "concepts.baselines.fit_ridge": "test_concepts.py",
+    "concepts.step.placed": "test_concepts.py",
     "concepts.step.descend": "test_concepts.py",
     "concepts.step.loss_and_grads": "test_concepts.py",
     "concepts.residual_quantiser.straight_through": "test_concepts.py",

@@ -27,6 +27,7 @@ STREAM_ADAPTER = 20 << 32
 STREAM_ROLLOUT = 32 << 32
 STREAM_MINIBATCH = 33 << 32
 STREAM_SEGMENTS = 64 << 32  # + 0: where a text is cut into tokens
+STREAM_STORIES = 80 << 32
 
 _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # the constants of the paper's table 2

@@ -15,6 +15,15 @@ from numpy_ref.training.losses import cross_entropy
 from numpy_ref.training.optimizer import update
 
 
+def placed(tree, device, dtype):
+    """Arrays of a definition as this wing's: numbers in ``dtype``, ids as they are; also in dicts and tuples."""
+    if isinstance(tree, dict):
+        return {name: placed(value, device, dtype) for name, value in tree.items()}
+    if isinstance(tree, tuple):
+        return tuple(placed(value, device, dtype) for value in tree)
+    return tree.astype(dtype) if isinstance(tree, np.ndarray) and tree.dtype.kind == "f" else tree
+
+
 def autoencoder_loss_and_grads(params, tokens, lengths, noise, config):
     """How badly sentences are read from their noisy concepts, in nats a token, and the gradient of every parameter.
 

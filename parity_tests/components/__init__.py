@@ -9,6 +9,7 @@ from parity_tests.components import (
     autoencoder,
     balance,
     base_lcm,
+    baselines,
     batch,
     batches,
     block,
@@ -176,4 +177,5 @@ COMPONENTS = (
     *base_lcm.COMPONENTS,
     *two_tower.COMPONENTS,
     *quant_lcm.COMPONENTS,
+    *baselines.COMPONENTS,
 )

@@ -15,6 +15,18 @@ from torch_impl.training.losses import cross_entropy
 from torch_impl.training.optimizer import update
 
 
+def placed(tree, device, dtype):
+    """Arrays of NumPy on the device, floating-point numbers in ``dtype``. Whatever else there is stays as it is."""
+    if isinstance(tree, dict):
+        return {name: placed(value, device, dtype) for name, value in tree.items()}
+    if isinstance(tree, tuple):
+        return tuple(placed(value, device, dtype) for value in tree)
+    if not hasattr(tree, "dtype"):
+        return tree
+    tensor = torch.as_tensor(tree)
+    return tensor.to(device, dtype) if tensor.is_floating_point() else tensor.to(device)
+
+
 def autoencoder_loss_and_grads(params, tokens, lengths, noise, config):
     """Cross-entropy of sentences read from their concepts with noise of deviation ``config.noise``, and its gradient.
 
