@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from numpy_ref.concepts import commands, experiment, report
 from numpy_ref.concepts.config import (
     END,
     KINDS,
@@ -16,6 +17,7 @@ from numpy_ref.concepts.config import (
     parameter_shapes,
 )
 from numpy_ref.concepts.sentences import split_sentences, to_text, to_tokens
+from numpy_ref.concepts.settings import ExperimentConfig
 from numpy_ref.concepts.stories import CHOICES, SENTENCES, draw_stories, judged, successors
 from numpy_ref.config import TrainConfig
 from numpy_ref.errors import UserError
@@ -438,3 +440,83 @@ def test_settings_that_cannot_be_are_one_clear_line(kind, options, words):
     with pytest.raises(UserError) as error:
         kind(**options)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+# -- the experiment -----------------------------------------------------------------------------------------------
+
+TINY = {
+    "steps": 3, "batch": 4, "sentences": 5, "width": 8, "layers": 1, "concept": 4, "autoencoder_steps": 4, "autoencoder_width": 8,
+    "noise_steps": 5, "samples": 2, "codebooks": 2, "entries": 3, "held_out": 6, "save_every": 2,
+}  # fmt: skip
+
+
+def experiment_of(wing, out, asked=lambda: None, **more):
+    out.mkdir(exist_ok=True)
+    main = wing.module("__main__")
+    return experiment.run(commands.functions(main.WING), ExperimentConfig(**TINY | more), out, "cpu", lambda *_: None, asked)
+
+
+def without_seconds(rows):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_both_sides_run_the_same_experiment(tmp_path):
+    """The same draws, losses and predictions, up to float32; every model is judged once."""
+    rows = [experiment_of(wing, tmp_path / str(wing)) for wing in WINGS]
+    assert [row["model"] for row in rows[0]] == [row["model"] for row in rows[1]]
+    assert len(rows[0]) == 4 + len(KINDS) and rows[0][3]["model"] == "the sentence itself"
+    for one, other in zip(*rows, strict=True):
+        assert one["l2"] == pytest.approx(other["l2"], rel=1e-3, abs=1e-6), one["model"]
+    logs = [experiment.read_rows(tmp_path / str(wing) / experiment.LOG) for wing in WINGS]
+    assert [row["part"] for row in logs[0]] == ["autoencoder", *KINDS]
+    for one, other in zip(*logs, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 9])
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, steps):
+    """Stopped in the auto-encoder, at the beginning of a model, or within one: the results are the same to the last bit."""
+    whole = experiment_of(WINGS[1], tmp_path / "whole")
+    left = iter([None] * (steps - 1) + ["time"])
+    with pytest.raises(experiment.Stop):
+        experiment_of(WINGS[1], tmp_path / "parts", lambda: next(left))
+    assert without_seconds(experiment_of(WINGS[1], tmp_path / "parts")) == without_seconds(whole)
+    assert without_seconds(experiment_of(WINGS[1], tmp_path / "parts")) == without_seconds(whole)  # nothing left to do
+
+
+@both
+def test_the_command_trains_reports_and_goes_on_with_stories(wing, tmp_path, capsys):
+    out, main = str(tmp_path / "run"), wing.module("__main__").main
+    flags = [part for name, value in TINY.items() for part in ("--" + name.replace("_", "-"), str(value))]
+    assert main(["concepts", "--out", out, "--device", "cpu", *flags]) == 0
+    assert "two-tower diffusion" in capsys.readouterr().out
+    text = (tmp_path / "run" / report.REPORT).read_text()
+    assert "one seed" in text and all(name in text for name in report.NAMES.values())
+    assert all((tmp_path / "run" / name).stat().st_size > 1000 for name in (report.PICTURE, report.CURVES))
+    for kind in KINDS:
+        assert main(["story", "--run", out, "--model", kind, "--prompt", "The fox sings at dawn. A baker waits.", "--sentences", "2"]) == 0
+    assert main(["concepts", "--resume", "--out", out, "--device", "cpu"]) == 0
+    capsys.readouterr()
+    for arguments, words in (
+        (["concepts", "--out", out], "already holds a run"),
+        (["concepts", "--resume", "--out", out, "--width", "16"], "start a new run"),
+        (["concepts", "--resume", "--out", str(tmp_path)], "holds no run"),
+        (["concepts", "--out", str(tmp_path / "new"), "--sentences", "3"], "sentences=3"),
+        (["concepts", "--out", str(tmp_path / "new"), "--samples", "200"], "samples=200"),
+        (["story", "--run", out, "--prompt", " "], "empty"),
+        (["story", "--run", out, "--prompt", "A sentence that is longer than the encoder can read at once."], "shorten"),
+        (["story", "--run", out, "--prompt", "A fox.", "--sentences", "0"], "at least 1"),
+        (["story", "--run", str(tmp_path), "--prompt", "A fox."], "holds no run"),
+    ):
+        assert main(arguments) == 2, arguments
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_a_damaged_part_is_one_clear_line(tmp_path):
+    experiment_of(WINGS[1], tmp_path / "run")
+    for path in (tmp_path / "run").glob("base-0.npz"):
+        path.write_bytes(path.read_bytes()[:-100])
+    (tmp_path / "run" / experiment.RESULTS).unlink()
+    with pytest.raises(UserError, match="damaged"):
+        experiment_of(WINGS[1], tmp_path / "run")
