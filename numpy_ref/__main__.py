@@ -22,6 +22,7 @@ from numpy_ref.reward.loop import train_reward
 from numpy_ref.reward.model import ensemble
 from numpy_ref.grpo.loop import train_grpo
 from numpy_ref.ppo.loop import train_ppo
+from numpy_ref.patching.trainer import Trainer
 from numpy_ref.tokenizers import boundless, bpe, unigram, wordpiece
 from numpy_ref.tokenizers.byte import Decoder, encode
 from numpy_ref.training.checkpoint import load, save
@@ -71,6 +72,7 @@ WING = cli.Wing(
     train_tokenizer={
         "bpe": bpe.train, "unigram": unigram.train, "wordpiece": wordpiece.train, "boundless": boundless.train,
     },
+    byte_trainer=Trainer,
     fine_tune=fine_tune,
     model_weights=model_weights,
     conversation_losses=conversation_losses,

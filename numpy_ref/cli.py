@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from numpy_ref import commands, memory, run_plots, tokenizer_commands
+from numpy_ref import commands, memory, run_plots, tokenization_commands, tokenizer_commands
 from numpy_ref.chat import chat as chat_command
 from numpy_ref.concepts import commands as concept_commands
 from numpy_ref.concepts.config import KINDS
@@ -72,6 +72,7 @@ class Wing:
     ensemble: Callable | None = None  # reward/model.py
     concepts: dict | None = None  # name -> function of concepts/
     chat: Any = None  # the ChatFormat of a model that knows one, whose control ids the decoder then shows
+    byte_trainer: Callable | None = None  # patching/trainer.py: Trainer
     vocabulary: Any = None  # of a tokenizer of one of these kinds, whose methods are then in encode, encode_all and decoder
 
 
@@ -239,6 +240,7 @@ def build_parser(wing):
         return subparsers[full]
 
     tokenizer_commands.add(action)
+    tokenization_commands.add(command, add_fields)
     return parser, subparsers
 
 

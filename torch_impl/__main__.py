@@ -19,6 +19,7 @@ from torch_impl.reward.loop import train_reward
 from torch_impl.reward.model import ensemble
 from torch_impl.grpo.loop import train_grpo
 from torch_impl.ppo.loop import train_ppo
+from torch_impl.patching.trainer import Trainer
 from torch_impl.tokenizers import boundless, bpe, unigram, wordpiece
 from torch_impl.tokenizers.byte import Decoder, encode
 from torch_impl.training.checkpoint import load, save
@@ -69,6 +70,7 @@ WING = cli.Wing(
     train_tokenizer={
         "bpe": bpe.train, "unigram": unigram.train, "wordpiece": wordpiece.train, "boundless": boundless.train,
     },
+    byte_trainer=Trainer,
     fine_tune=fine_tune,
     model_weights=model_weights,
     conversation_losses=conversation_losses,
