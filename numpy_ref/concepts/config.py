@@ -67,6 +67,7 @@ class ConceptConfig:
     denoiser_layers: int = option(2, "diffusion: blocks of the denoiser")
     steps: int = option(100, "diffusion: steps of noise in training")
     samples: int = option(20, "diffusion: steps of the sampler")
+    lean: float = option(2.0, "diffusion: how far the steps of training lean toward much noise (1: all alike)")
     drop: float = option(0.15, "diffusion: share of training places without a context, for guidance")
     guidance: float = option(1.0, "diffusion: how much the context counts in sampling (1: as learnt)")
     rescale: float = option(0.7, "diffusion: how much of the spread that guidance adds is taken back")
@@ -85,7 +86,7 @@ class ConceptConfig:
         for name in ("drop", "rescale"):
             require(self, name, lambda v: 0 <= v <= 1, "between 0 and 1")
         require(self, "guidance", lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
-        for name in ("start", "noise_scale", "temperature"):
+        for name in ("lean", "start", "noise_scale", "temperature"):
             require(self, name, lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
 
     def stack(self, name):

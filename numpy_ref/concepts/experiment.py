@@ -142,7 +142,8 @@ def _batches(bench, kind, space):
         if kind == "diffusion":
             stream = {name: STREAM_STORIES + number + (step << 8) for name, number in STREAMS.items()}
             batch["noise"] = normal(bench.seed, stream["noise"], (*shape, s.concept))
-            batch["times"] = (uniform(bench.seed, stream["times"], shape) * config.steps).astype(np.int64)
+            u = uniform(bench.seed, stream["times"], shape)  # little noise says what the concept is: no need of a context
+            batch["times"] = ((1 - (1 - u) ** config.lean) * config.steps).astype(np.int64)
             batch["keep"] = uniform(bench.seed, stream["keep"], shape) >= config.drop
         return batch
 

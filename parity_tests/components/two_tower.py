@@ -61,7 +61,7 @@ def draw_attention(source):
     source.layouts["memory"] = "contiguous"
     arrays = {"x": source.array("x", (batch, queries, d), PLAIN), "memory": rows, "mask": mask}
     source.event("two heads", config.heads == 2)
-    return source.case(arrays | {"params": random_parameters(source.rng, shapes)}, heads=config.heads)
+    return source.case(arrays | {"params": random_parameters(source.rng, shapes)}, config=config)
 
 
 CROSS_ATTENTION = Component(
@@ -69,19 +69,22 @@ CROSS_ATTENTION = Component(
     numpy=numpy_tower.cross_attention,
     torch=torch_tower.cross_attention,
     draw=draw_attention,
-    call=lambda function, a: function(a["x"], a["memory"], a["params"], a["heads"], a["mask"]),
+    call=lambda function, a: function(a["x"], a["memory"], a["params"], a["config"], a["mask"]),
     differentiable=("x", "memory", "params"),
     kernels=KERNELS,
     events=("places without a context", "one place", "two heads"),
     weight=4,
     compiles=False,
     bugs=(
-        Bug("keys and values exchanged", "numpy", "key, value = np.split", "value, key = np.split"),
-        Bug("everything is seen", "numpy", "for part in (query, key, value)), mask)", "for part in (query, key, value)), None)"),
-        Bug("gradients of keys and values exchanged", "numpy", "[dkey, dvalue]", "[dvalue, dkey]"),
+        Bug("keys and values exchanged", "numpy", "query, key, value = (_heads", "query, value, key = (_heads"),
+        Bug("everything is seen", "numpy", "(query, key, value, mask)", "(query, key, value, None)"),
+        Bug("keys' gradient not turned back", "numpy", "_joined(key_turn_vjp(dkey))", "_joined(dkey)"),
+        Bug("queries stand at the beginning", "numpy", "cos[-x.shape[1] :], sin[-x.shape[1] :]", "cos[: x.shape[1]], sin[: x.shape[1]]"),
+        Bug("queries turned, keys not", "numpy", "rotary(key, cos, sin)", "rotary(key, cos * 0 + 1, sin * 0)"),
         Bug("a residual of its own", "numpy", "return y, vjp", "return x + y, vjp"),
         Bug("heads side by side in each feature", "numpy", "np.swapaxes(x.reshape(*x.shape[:2], heads, -1), 1, 2)", "np.moveaxis(x.reshape(*x.shape[:2], -1, heads), 3, 1)", "_heads"),
         Bug("values first", "torch", "key, value = linear", "value, key = linear"),
+        Bug("no places", "torch", "query, key = rotary(", "_ = rotary("),
         Bug("everything is seen in Torch", "torch", "(query, key, value, mask)", "(query, key, value)"),
         Bug("memory without a gradient", "torch", "linear(memory,", "linear(memory.detach(),"),
     ),

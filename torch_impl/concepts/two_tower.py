@@ -1,4 +1,4 @@
-"""Two-tower diffusion over concepts (arXiv:2412.08821 §2.3.4): the denoiser."""
+"""Two-tower diffusion over concepts (arXiv:2412.08821 §2.3.4), with places in the attention over the context."""
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch_impl.model.block import with_prefix
 from torch_impl.model.feed_forward import feed_forward
 from torch_impl.model.linear import linear
 from torch_impl.model.norms import rms_norm
+from torch_impl.model.positions import rope_phases, rotary
 
 
 def tower_mask(keep):
@@ -19,10 +20,15 @@ def tower_mask(keep):
     return F.pad(seen, (1, 0), value=True)[:, None]
 
 
-def cross_attention(x, memory, params, heads, mask):
-    """Attention of x over the memory. Shapes: x (B, Q, d), memory (B, M, d), mask (B, 1, Q, M) -> (B, Q, d)."""
-    query = linear(x, params["query.weight"]).unflatten(-1, (heads, -1)).transpose(1, 2)
-    key, value = linear(memory, params["key_value.weight"]).unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
+def cross_attention(x, memory, params, config, mask):
+    """Attention of x over the memory with RoPE: rows turn as their places, the queries as the last of these.
+
+    Shapes: x (B, Q, d), memory (B, M, d), mask (B, 1, Q, M) -> (B, Q, d).
+    """
+    query = linear(x, params["query.weight"]).unflatten(-1, (config.heads, -1)).transpose(1, 2)
+    key, value = linear(memory, params["key_value.weight"]).unflatten(-1, (2, config.heads, -1)).permute(2, 0, 3, 1, 4)
+    cos, sin = rope_phases(torch.arange(memory.shape[1], device=x.device), config.stack("context"), x.dtype)
+    query, key = rotary(query, cos[-x.shape[1] :], sin[-x.shape[1] :]), rotary(key, cos, sin)
     attended = scaled_dot_product_attention(query, key, value, mask)
     return linear(attended.transpose(1, 2).flatten(2), params["output.weight"])
 
@@ -35,7 +41,7 @@ def denoiser_block(x, step, memory, mask, params, config):
     modulation = linear(step, params["modulation.weight"], params["modulation.bias"])
     shift, scale, gate, shift_2, scale_2, gate_2 = modulation.chunk(6, -1)
     inner = modulate(rms_norm(x, params["attention_norm.weight"]), shift, scale)
-    x = gated(x, cross_attention(inner, memory, with_prefix(params, "attention"), config.heads, mask), gate)
+    x = gated(x, cross_attention(inner, memory, with_prefix(params, "attention"), config, mask), gate)
     inner = modulate(rms_norm(x, params["feed_forward_norm.weight"]), shift_2, scale_2)
     return gated(x, feed_forward(inner, with_prefix(params, "feed_forward")), gate_2)
 
