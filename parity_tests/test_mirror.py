@@ -18,6 +18,15 @@ TESTS = Path(__file__).parent
 
 # Public functions without a declaration of their own, and the test file that holds them against each other instead.
 ELSEWHERE = {
+    "concepts.initialise.initialise": "test_concepts.py",
+    "concepts.speak.decode_sentences": "test_concepts.py",
+    "concepts.speak.next_concept": "test_concepts.py",
+    "concepts.step.autoencoder_loss_and_grads": "test_concepts.py",
+    "concepts.baselines.fit_ridge": "test_concepts.py",
+    "concepts.step.placed": "test_concepts.py",
+    "concepts.step.descend": "test_concepts.py",
+    "concepts.step.loss_and_grads": "test_concepts.py",
+    "concepts.residual_quantiser.straight_through": "test_concepts.py",
     "hyperbolic.layers.lift_heads": "test_hyperbolic.py",
     "hyperbolic.riemannian_sgd.named": "test_hyperbolic.py",
     "hyperbolic.tangent.sum_to": "test_hyperbolic.py",
