@@ -128,7 +128,7 @@ def measures(found, names, path):
                     axes.set_ylabel(words)
             grid[0, number].set_title(f"{names[part]}, {LOSSES[loss]}")
             grid[1, number].set_xlabel("dimensions")
-        grid[0, -1].legend(fontsize=8, loc="lower right")
+        grid[0, min(1, len(columns) - 1)].legend(fontsize=8, loc="lower right")
 
 
 def disk(graph, drawn, path):
