@@ -8,7 +8,7 @@ STAMP   = $(VENV)/.ready
 TESTS = OMP_NUM_THREADS=1 $(RUN) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test oracles parity bench book nightly clean
+.PHONY: help setup demo test oracles parity bench semantic book nightly clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ ifdef PEERS
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps litgpt
 endif
 	$(RUN) -m bench $(if $(PEERS),--peers)
+
+semantic: setup  ## concept models, thoughts, context, hyperbolic space, tokenizations: a page in runs/semantic/
+	$(RUN) -m bench.semantic
 
 book: setup  ## the lessons and every component as pages to read, in runs/book/
 	$(RUN) -m lessons book
