@@ -9,7 +9,7 @@ import importlib
 
 MODULES = (  # in the order of the report
     "speedrun", "inference", "windows", "quality", "speculation", "kernels", "tokenizing", "memory", "tuning", "preferences", "updates", "io",
-    "reliability",
+    "reliability", "hyperbolic",
 )  # fmt: skip
 KINDS = {
     "inference": "inference",
@@ -25,6 +25,7 @@ KINDS = {
     "io": "io",
     "speedrun": "speedrun",
     "reliability": "reliability",
+    "hyperbolic": "hyperbolic",
 }
 
 

@@ -23,6 +23,7 @@ from numpy_ref.reward.loop import train_reward
 from numpy_ref.reward.model import ensemble
 from numpy_ref.grpo.loop import train_grpo
 from numpy_ref.ppo.loop import train_ppo
+from numpy_ref.hyperbolic.trainer import Trainer as GraphTrainer
 from numpy_ref.patching.trainer import Trainer
 from numpy_ref.thoughts.evaluate import searched
 from numpy_ref.thoughts.loop import train_units
@@ -76,6 +77,7 @@ WING = cli.Wing(
         "bpe": bpe.train, "unigram": unigram.train, "wordpiece": wordpiece.train, "boundless": boundless.train,
     },
     byte_trainer=Trainer,
+    graph_trainer=GraphTrainer,
     fine_tune=fine_tune,
     model_weights=model_weights,
     conversation_losses=conversation_losses,

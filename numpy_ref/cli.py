@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from numpy_ref import commands, memory, run_plots, tokenization_commands, tokenizer_commands
+from numpy_ref import commands, hyperbolic_commands, memory, run_plots, tokenization_commands, tokenizer_commands
 from numpy_ref.chat import chat as chat_command
 from numpy_ref.concepts import commands as concept_commands
 from numpy_ref.concepts.config import KINDS
@@ -78,6 +78,7 @@ class Wing:
     concepts: dict | None = None  # name -> function of concepts/
     chat: Any = None  # the ChatFormat of a model that knows one, whose control ids the decoder then shows
     byte_trainer: Callable | None = None  # patching/trainer.py: Trainer
+    graph_trainer: Callable | None = None  # hyperbolic/trainer.py: Trainer
     vocabulary: Any = None  # of a tokenizer of one of these kinds, whose methods are then in encode, encode_all and decoder
 
 
@@ -248,6 +249,7 @@ def build_parser(wing):
 
     tokenizer_commands.add(action)
     tokenization_commands.add(command, add_fields)
+    hyperbolic_commands.add(command, add_fields)
     return parser, subparsers
 
 

@@ -76,6 +76,7 @@ ELSEWHERE = {
     "training.checkpoint.snapshot": "test_saving.py",
     "patching.model.byte_model": "test_patching.py",
     "patching.step.loss_and_grads": "test_patching.py",
+    "hyperbolic.trainer.Trainer": "test_graph_embedding.py",
     "patching.trainer.Trainer": "test_tokenizations.py",
     "patching.step.total_nats": "test_patching.py",
     "patching.step.train_step": "test_patching.py",

@@ -20,6 +20,7 @@ from torch_impl.reward.loop import train_reward
 from torch_impl.reward.model import ensemble
 from torch_impl.grpo.loop import train_grpo
 from torch_impl.ppo.loop import train_ppo
+from torch_impl.hyperbolic.trainer import Trainer as GraphTrainer
 from torch_impl.patching.trainer import Trainer
 from torch_impl.thoughts.evaluate import searched
 from torch_impl.thoughts.loop import train_units
@@ -74,6 +75,7 @@ WING = cli.Wing(
         "bpe": bpe.train, "unigram": unigram.train, "wordpiece": wordpiece.train, "boundless": boundless.train,
     },
     byte_trainer=Trainer,
+    graph_trainer=GraphTrainer,
     fine_tune=fine_tune,
     model_weights=model_weights,
     conversation_losses=conversation_losses,
