@@ -36,7 +36,7 @@ from torch_impl.training.evaluate import evaluate
 from torch_impl.training.loop import train
 
 SEEDS = (0, 1, 2)
-STEPS = 400
+STEPS = 200
 TOPICS = ("help", "code")
 PACKAGES = ("asyncio/",)  # of the library: about as much text as the help topics
 CLASSES = ("small letters", "capitals", "digits", "spaces", "line ends", "marks")
@@ -47,7 +47,7 @@ ARMS = {
     "loss": (HYBRID, {"balance_loss": 0.01}),
     "bias": (HYBRID | {"router_bias": True}, {"balance_loss": 0.0}),
 }
-KEPT = 10  # of the loads in the log, every tenth step is kept
+KEPT = 5  # of the loads in the log, every fifth step is kept
 
 
 def main(argv=None):
@@ -97,7 +97,7 @@ def configs(arm, seed):
     model, settings = preset("speedrun")
     model_changes, changes = ARMS[arm]
     settings = dataclasses.replace(
-        settings, steps=STEPS, seed=seed, device="cpu", eval_every=100, eval_tokens=1 << 14, save_every=0, **changes
+        settings, steps=STEPS, seed=seed, device="cpu", eval_every=50, eval_tokens=1 << 14, save_every=0, **changes
     )
     return dataclasses.replace(model, **model_changes), settings
 
