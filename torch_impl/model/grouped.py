@@ -75,10 +75,10 @@ class _Collect(torch.autograd.Function):
     @staticmethod
     def forward(ctx, y, weights, order, place):
         ctx.save_for_backward(y, weights, order, place)
-        weights = weights.to(_wide(y, weights)).unsqueeze(-1)
+        wide = _wide(y, weights)
         found = y.new_empty(len(place), y.shape[1])
-        for rows in _parts(found, place.shape[1]):
-            found[rows] = (_gathered(y, place[rows]) * weights[rows]).sum(1)
+        for rows in _parts(found, place.shape[1]):  # products of two formats would be slow
+            found[rows] = (_gathered(y, place[rows]).to(wide) * weights[rows].to(wide).unsqueeze(-1)).sum(1)
         return found
 
     @staticmethod
@@ -122,32 +122,31 @@ def _gathered(y, place):
 
 
 def gated(activation, x):
-    """The two halves of x, the first bent, times each other: what ``activation`` of that name gives, with less memory.
-
-    Shapes: x (M, 2f) -> (M, f). Of a gated network only x is kept; the bent half is computed again in the backward pass.
-    """
+    """The halves of x, the first bent, times each other: the ``activation`` of that name. Shapes: x (M, 2f) -> (M, f)."""
     return _Gated.apply(x, *BENT[activation])
 
 
 class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, bend, bend_backward):
-        ctx.save_for_backward(x)
-        ctx.bend, ctx.bend_backward = bend, bend_backward
         y = x.new_empty(len(x), x.shape[1] // 2)
+        bent = torch.empty_like(y)
         for rows in _parts(x):
             a, b = x[rows].chunk(2, -1)
-            torch.mul(bend(a), b, out=y[rows])
+            bent[rows] = bend(a)
+            torch.mul(bent[rows], b, out=y[rows])
+        ctx.save_for_backward(x, bent)
+        ctx.bend_backward = bend_backward
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy):
-        (x,) = ctx.saved_tensors
+        x, bent = ctx.saved_tensors
         dx = torch.empty_like(x)
         for rows in _parts(x):
             (a, b), (da, db) = x[rows].chunk(2, -1), dx[rows].chunk(2, -1)
-            torch.mul(dy[rows], ctx.bend(a), out=db)
+            torch.mul(dy[rows], bent[rows], out=db)
             da.copy_(ctx.bend_backward(dy[rows] * b, a))
         return dx, None, None
 
