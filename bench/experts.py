@@ -1,7 +1,7 @@
 """Do experts pay, do they stay in balance, what do they learn? ``python -m bench.experts`` trains small models to see.
 
-    dense           a feed-forward network of width 384 in each of four layers
-    no balancing    the first layer dense, then 8 experts of width 192 a layer, 2 a token: as many active parameters
+    dense           a feed-forward network of width 192 in each of four layers
+    no balancing    the first layer dense, then 8 experts of width 96 a layer, 2 a token: as many active parameters
     loss            the same, with the balancing loss of arXiv:2101.03961 in what is minimised
     bias            the same, with the balancing bias of arXiv:2408.15664, and no loss
 
@@ -36,11 +36,12 @@ from torch_impl.training.evaluate import evaluate
 from torch_impl.training.loop import train
 
 SEEDS = (0, 1, 2)
-STEPS = 200
+STEPS = 300
 TOPICS = ("help", "code")
 PACKAGES = ("asyncio/",)  # of the library: about as much text as the help topics
 CLASSES = ("small letters", "capitals", "digits", "spaces", "line ends", "marks")
-HYBRID = {"experts": 8, "experts_per_token": 2, "expert_width": 192, "dense_layers": 1}
+SIZE = {"width": 64, "feed_forward": 192, "context": 64, "embedding_scale": 8.0}
+HYBRID = {"experts": 8, "experts_per_token": 2, "expert_width": 96, "dense_layers": 1}
 ARMS = {
     "dense": ({}, {}),
     "no balancing": (HYBRID, {"balance_loss": 0.0}),
@@ -97,9 +98,9 @@ def configs(arm, seed):
     model, settings = preset("speedrun")
     model_changes, changes = ARMS[arm]
     settings = dataclasses.replace(
-        settings, steps=STEPS, seed=seed, device="cpu", eval_every=50, eval_tokens=1 << 14, save_every=0, **changes
+        settings, steps=STEPS, seed=seed, device="cpu", eval_every=50, eval_tokens=1 << 13, save_every=0, **changes
     )
-    return dataclasses.replace(model, **model_changes), settings
+    return dataclasses.replace(model, **SIZE, **model_changes), settings
 
 
 def run(arm, seed, work):

@@ -11,68 +11,76 @@ import time
 import numpy as np
 
 from bench import clock, gate, rows, sides
-from bench.report_parts import NAMES, factor, select, size, table
+from bench.report_parts import factor, milliseconds, select, size, table
 from bench.work import to_bfloat16
 from numpy_ref.config import ModelConfig
 
 WIDTH, HIDDEN, ROW = 256, 512, 1024  # ROW: tokens of a sequence
 TOKENS = (1024, 4096, 16384, 65536)
-MIDDLE = {"experts": 8, "k": 2}
-AROUND = [(4, 2), (16, 2), (64, 2), (8, 1), (8, 4), (8, 8)]  # experts, k: at SOME tokens
+MIDDLE, AROUND = "8 2", ("4 2", "16 2", "64 2", "8 1", "8 4", "8 8")  # experts, k: those around at SOME tokens
 SOME = 4096
+FORMATS = ("float32", "bfloat16")
 WHO = {
-    "torch": "sorted and grouped",
-    "loop": "our loop",
+    "torch": "ours, sorted and grouped",
+    "loop": "ours, in a loop",
     "hf": "Mixtral's block",
-    "hf grouped": 'the same, "grouped_mm"',
-    "dense": "dense layer of equal active width",
+    "hf grouped": 'Mixtral\'s block, "grouped_mm"',
+    "dense": "dense",
 }
 
 
 def groups(options):
-    """All ways of a shape take turns. A process measures all its numbers of tokens."""
+    """All ways take turns; a process measures every shape: "8 2 1024" are experts, k, tokens.
+
+    Mixtral's block has no 1 expert a token: it would weigh it by 1, and its router would learn nothing.
+    """
     from bench.plan import job
 
     if options.quick:
         return []
-    shapes = [(MIDDLE["experts"], MIDDLE["k"], TOKENS), *((*shape, (SOME,)) for shape in AROUND)]
-    peers, found = ("hf", "hf grouped") if options.peers else (), []
-    for experts, k, tokens in shapes:
-        modes = [f"both {count}" for count in tokens]
-        shape = {"experts": experts, "k": k, "width": WIDTH, "hidden": HIDDEN}
-        who = ["torch", "loop", *peers, "dense"]
-        found.append(
-            [
-                job("moe", f"{experts} experts, {k} a token", name, dtype, options.device, modes, **shape) | {"rounds": 2}
-                for dtype in ("float32", "bfloat16")
-                for name in who
-            ]
-        )
-    return found
+    modes = [f"{MIDDLE} {tokens}" for tokens in TOKENS] + [f"{shape} {SOME}" for shape in AROUND]
+    who = ["torch", "loop", *(("hf", "hf grouped") if options.peers else ()), "dense"]
+    shape = {"width": WIDTH, "hidden": HIDDEN}
+    return [
+        [
+            job("moe", "layer of experts", name, dtype, options.device, own, allocator(name), **shape) | {"rounds": 2}
+            for dtype in FORMATS
+            for name in who
+            for own in [[mode for mode in modes if mode.split()[1] != "1" or not name.startswith("hf")]]
+        ]
+    ]
+
+
+def allocator(who):
+    return "default" if who.startswith("hf") else "tuned"
 
 
 # -- in the worker ------------------------------------------------------------------------------------------------
 
 
 def measure(job):
-    """Every number of tokens that ``modes`` names, the smallest first."""
+    """Every shape that ``modes`` names."""
     modes, worst = {}, None
     for mode in job["modes"]:
-        tokens = int(mode.split()[1])
-        arrays = inputs(job["shape"], tokens)
-        both = ways(job, arrays)
-        label = f"moe {job['shape']} {tokens} {job['implementation'] == 'dense'}"
-        wanted = gate.cached(job.get("cache"), label, lambda: reference(job, arrays))
+        shape = sizes(job, mode)
+        arrays = inputs(shape)
+        both = ways(job, shape, arrays)
+        label = f"moe {shape} {job['implementation'] == 'dense'}"
+        wanted = gate.cached(job.get("cache"), label, lambda: reference(job, shape, arrays))
         parity = gate.compare(sides.flatten(both(), ""), wanted, job["dtype"], slack=4)
         worst = max(worst or parity, parity, key=lambda one: one["worst"])
         del wanted
         start = time.perf_counter()
         memory = clock.peak_memory(both, job["device"])
         long = time.perf_counter() - start > 1
-        seconds = clock.timed(both, job["device"], job.get("budget", 1.0), least=2 if long else 3, warm=not long)
-        flops, traffic = work(job, tokens)
-        modes[mode] = {"seconds": clock.summary(seconds), "memory": memory, "flops": flops, "bytes": traffic, "tokens": tokens}
+        seconds = clock.timed(both, job["device"], job.get("budget", 0.4), least=2 if long else 3, warm=not long)
+        modes[mode] = {"seconds": clock.summary(seconds), "memory": memory, "tokens": shape["tokens"]} | work(job, shape)
     return {"modes": modes, "parity": worst}
+
+
+def sizes(job, mode):
+    """{"width", "hidden", "experts", "k", "tokens"}."""
+    return job["shape"] | dict(zip(("experts", "k", "tokens"), map(int, mode.split())))
 
 
 def config(shape):
@@ -83,9 +91,10 @@ def config(shape):
     )  # fmt: skip
 
 
-def inputs(shape, tokens):
+def inputs(shape):
     """{name: array} of what goes in, float32 of few bits: every format gets the same numbers."""
-    rng, experts, width, hidden = np.random.default_rng(8), shape["experts"], shape["width"], shape["hidden"]
+    experts, tokens, width, hidden = (shape[name] for name in ("experts", "tokens", "width", "hidden"))
+    rng = np.random.default_rng(8)
     router = np.linalg.qr(rng.normal(size=(width, experts)))[0].T
     x = rng.normal(size=(tokens, width))
     wanted = rng.permuted(np.tile(np.linspace(-2, 2, experts), (tokens, 1)), axis=1)
@@ -109,29 +118,29 @@ def split(arrays):
     return params.pop("x"), params.pop("dy"), params
 
 
-def reference(job, arrays):
+def reference(job, shape, arrays):
     """Output and gradients by the float64 reference, by name."""
     from numpy_ref.model.feed_forward import feed_forward
     from numpy_ref.model.moe import moe
 
     x, dy, params = split({name: value.astype(np.float64) for name, value in arrays.items()})
     if job["implementation"] == "dense":
-        y, vjp = feed_forward(x, dense(params, job["shape"]["k"]), "swiglu")
+        y, vjp = feed_forward(x, dense(params, shape["k"]), "swiglu")
     else:
-        (y, _), vjp = moe(x[None], params, config(job["shape"]))
+        (y, _), vjp = moe(x[None], params, config(shape))
         dy = dy[None]
     dx, grads = vjp(dy)
     return sides.flatten({"y": y.reshape(x.shape), "dx": dx.reshape(x.shape), **grads}, "")
 
 
-def ways(job, arrays):
+def ways(job, shape, arrays):
     """A call without arguments: {"y", "dx", name: gradient} of one way to compute the layer."""
     import torch
 
     dtype, device, who = getattr(torch, job["dtype"]), job["device"], job["implementation"]
     x, dy, params = split(arrays)
     if who == "dense":
-        params = dense(params, job["shape"]["k"])
+        params = dense(params, shape["k"])
     x, dy = (torch.from_numpy(value).to(device, dtype).view(-1, min(ROW, len(value)), value.shape[1]) for value in (x, dy))
     # A router keeps float32 in our models; Mixtral's takes the model's format.
     kept = torch.float32 if not who.startswith("hf") else dtype
@@ -140,7 +149,7 @@ def ways(job, arrays):
         for name, value in params.items()
     }
     make = hugging_face if who.startswith("hf") else ours
-    forward, leaves = make(job, params)
+    forward, leaves = make(who, shape, params)
     x.requires_grad_()
 
     def both():
@@ -151,14 +160,14 @@ def ways(job, arrays):
     return both
 
 
-def ours(job, leaves):
+def ours(who, shape, leaves):
     """(forward, leaves) of the layer as it is, of the loop, and of the dense layer."""
     from torch_impl.model import moe
     from torch_impl.model.feed_forward import feed_forward
     from torch_impl.model.parameters import with_prefix
     from torch_impl.model.router import gate_weights, router_logits
 
-    settings = config(job["shape"])
+    settings = config(shape)
 
     def loop(x):
         logits = router_logits(x, leaves["router.weight"])
@@ -174,33 +183,116 @@ def ours(job, leaves):
     }
     for leaf in leaves.values():
         leaf.requires_grad_()
-    return calls[job["implementation"]], leaves
+    return calls[who], leaves
 
 
-def hugging_face(job, params):
+def hugging_face(who, shape, params):
     """The same of Mixtral's block, as it computes by itself or through its "grouped_mm"."""
     from transformers import MixtralConfig
     from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
-    shape = job["shape"]
+    down = params["experts.down.weight"]
     settings = MixtralConfig(
         hidden_size=shape["width"], intermediate_size=shape["hidden"], num_local_experts=shape["experts"],
         num_experts_per_tok=shape["k"],
     )  # fmt: skip
-    settings._experts_implementation = "grouped_mm" if job["implementation"] == "hf grouped" else "eager"
-    block = MixtralSparseMoeBlock(settings).to(job["device"], params["experts.down.weight"].dtype)
+    settings._experts_implementation = "grouped_mm" if who == "hf grouped" else "eager"
+    block = MixtralSparseMoeBlock(settings).to(down.device, down.dtype)
     theirs = {"gate.weight": "router.weight", "experts.gate_up_proj": "experts.gate_up.weight", "experts.down_proj": "experts.down.weight"}
     block.load_state_dict({own: params[name] for own, name in theirs.items()})
     own = dict(block.named_parameters())
     return block, {name: own[their] for their, name in theirs.items()}
 
 
-def work(job, tokens):
-    """(operations of the products that a token meets, without the router; unavoidable bytes), forward and backward."""
-    shape, width = job["shape"], {"float32": 4, "bfloat16": 2}[job["dtype"]]
+def work(job, shape):
+    """Operations of the products that a token meets, without the router, and unavoidable bytes, forward and backward."""
+    width = {"float32": 4, "bfloat16": 2}[job["dtype"]]
     matrices = 3 * shape["width"] * shape["hidden"]
     weights = matrices * (shape["k"] if job["implementation"] == "dense" else shape["experts"])
-    return 6 * tokens * shape["k"] * matrices, width * 2 * (weights + 2 * tokens * shape["width"])
+    bytes_ = width * 2 * (weights + 2 * shape["tokens"] * shape["width"])
+    return {"flops": 6 * shape["tokens"] * shape["k"] * matrices, "bytes": bytes_}
 
 
-PICTURES = {}
+# -- the report ---------------------------------------------------------------------------------------------------
+
+
+def sections(found, drawn):
+    """Time, memory, and what the dense layer's speed leaves of it."""
+    measured = select(found, kind="moe")
+    lines = []
+    for ours in (row for row in measured if row["implementation"] == "torch"):
+        others = {row["implementation"]: row for row in measured if _cell(row) == _cell(ours) and row["run"] == ours["run"]}
+        times = [factor(rows.ratio(others[who], ours)[1]) if who in others else "" for who in ("loop", "hf", "hf grouped")]
+        shares = [f"{100 * share(others, who):.0f} %" if {who, "dense"} <= set(others) else "" for who in ("torch", "hf")]
+        peaks = [_memory(others.get(who)) for who in ("torch", "hf", "dense")]
+        experts, k, tokens = map(int, ours["mode"].split())
+        lines.append((ours["dtype"], experts, k, f"{tokens:,}", milliseconds(ours), *times, *shares, *peaks))
+    if not lines:
+        return
+    titles = (
+        "format", "experts", "k", "tokens", "ms", "times the loop", "times Mixtral's block", 'times its "grouped_mm"',
+        "of dense", "Mixtral's of dense", "memory", "Mixtral's", "dense",
+    )  # fmt: skip
+    words = (
+        f"{' '.join(__doc__.split(chr(10) * 2, 1)[1].split())} Times: how many times as fast as each is ours. Of dense: the "
+        "share of the dense layer's rate of operations, which is that layer's time over the layer's of experts."
+    )
+    picture = "\n\n![experts](moe.png)" if "moe.png" in drawn else ""
+    yield f"## A layer of experts\n\n{words}\n\n{table(titles, lines)}{picture}"
+
+
+def share(others, who):
+    """The rate of one way as a share of the dense layer's, both of one run."""
+    return rows.ratio(others["dense"], others[who])[1]
+
+
+def _cell(row):
+    return row["dtype"], *map(int, row["mode"].split())
+
+
+def _memory(row):
+    return size(row["memory"]) if row and row["memory"] is not None else "-"
+
+
+def picture(measured):
+    """Shares of the dense layer's rate, over tokens, experts and experts a token; a line of panels for each format."""
+    from bench.pictures import INK, figure_with_panels
+
+    groups = {}
+    for row in (row for row in measured if row["kind"] == "moe"):
+        groups.setdefault(_cell(row), {})[row["implementation"]] = row
+    groups = {cell: others for cell, others in groups.items() if "dense" in others}
+    if not groups:
+        return None
+    middle = tuple(map(int, MIDDLE.split()))
+    axes_of = (
+        ("tokens", lambda experts, k, tokens: (experts, k) == middle and tokens),
+        ("experts", lambda experts, k, tokens: (k, tokens) == (middle[1], SOME) and experts),
+        ("experts a token", lambda experts, k, tokens: (experts, tokens) == (middle[0], SOME) and k),
+    )
+    figure, panels = figure_with_panels(10.5, 6.0, nrows=2, ncols=3, squeeze=False, sharey=True)
+    for line, dtype in zip(panels, FORMATS):
+        for axes, (name, place) in zip(line, axes_of):
+            for who, (colour, marker) in STYLES.items():
+                points = sorted(
+                    (place(*cell[1:]), 100 * share(others, who))
+                    for cell, others in groups.items()
+                    if cell[0] == dtype and place(*cell[1:]) and who in others
+                )
+                if points:
+                    axes.plot(*zip(*points), color=colour, marker=marker, markersize=5, label=WHO[who])
+            ticks = sorted({place(*cell[1:]) for cell in groups if place(*cell[1:])})
+            axes.axhline(100, color=INK, linewidth=0.9)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(ticks, [f"{n // 1024}k" if n >= 1024 else n for n in ticks])
+            axes.set_xticks([], minor=True)
+            axes.set(xlabel=name, ylim=(0, None))
+            axes.grid(axis="y")
+        line[0].set_ylabel("% of the dense layer's rate")
+        line[0].set_title(dtype, loc="left")
+    panels[0][2].legend(frameon=False, fontsize=8, loc="lower left")
+    return figure
+
+
+STYLES = {"torch": ("#1f4e9c", "o"), "loop": ("#8fb3e3", "s"), "hf": ("#d9822b", "^"), "hf grouped": ("#868d99", "v")}
+PICTURES = {"moe.png": picture}
