@@ -58,7 +58,7 @@ MODEL = ModelConfig(
     vocab_size=CHAT.vocab_size, context=40, layers=4, width=128, heads=4, feed_forward=512, positions="learned", norm="rms",
     activation="gelu", feed_forward_bias=False,
 )  # fmt: skip
-LABELS, TAUGHT, LONGER = 100, 120, 500  # examples; steps of fine-tuning; steps of the control
+LABELS, TAUGHT, LONGER = 100, 120, 1000  # examples; steps of fine-tuning; steps of the control
 UPDATES, HELD = 160, {"GRPO": 0.999, "PPO": 0.95}  # decay of Adam's second moment
 SAMPLING = {"tokens": 12, "eval_prompts": ASKED}
 GRPO = GRPOConfig(**SAMPLING, minibatches=4, dynamic=2)
