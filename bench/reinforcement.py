@@ -71,7 +71,7 @@ LETTERS, LEXICAL = 16, 60  # characters of a text; updates
 COMPARED = 500  # held-out pairs
 PAIRS = {"few pairs": (100, 100), "many pairs": (6000, 150)}  # training pairs, steps of the reward model
 CHASED = 50  # updates on a reward model's score
-CHASES = (("few pairs", 0.0), ("few pairs", 0.1), ("many pairs", 0.0))  # of which model, price of a nat a token
+CHASES = (("few pairs", 0.0), ("few pairs", 0.1), ("many pairs", 0.0), ("many pairs", 0.1))  # of which model, price of a nat a token
 
 # rung: tasks, easiest first; tasks and number of the examples; steps of fine-tuning; updates; settings of GRPO
 RUNGS = {

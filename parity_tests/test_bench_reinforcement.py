@@ -39,14 +39,14 @@ def test_experiments_report_what_came_out(tmp_path, short, capsys):
     for words in ("then GRPO", "then PPO", "more steps on the same", "| 0.05 |", "few pairs", "countdown"):
         assert words in text, words
     rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
-    assert [row["experiment"] for row in rows] == ["sorting"] * 4 + ["lexical"] * 2 + ["preference"] * 5 + ["ladder"] * 2
+    assert [row["experiment"] for row in rows] == ["sorting"] * 4 + ["lexical"] * 2 + ["preference"] * 6 + ["ladder"] * 2
     grpo = next(row for row in rows if row["name"] == "GRPO")
     assert [point["step"] for point in grpo["curve"]] == [0, 1, 2] and 0 <= grpo["curve"][-1]["greedy"] <= 1
     chased = next(row for row in rows if row["name"] == "few pairs, price 0.1")
     assert len(chased["log"]["reward_score"]) == 1 and chased["log"]["reward_right"][0] is not None
     assert all((tmp_path / "out" / f"{name}.png").stat().st_size > 10_000 for name in ("sorting", "lexical", "preference"))
     said = capsys.readouterr().err.count("seed 0")
-    assert said == 13 and reinforcement.main(arguments) == 0 and "seed 0" not in capsys.readouterr().err  # nothing is trained again
+    assert said == 14 and reinforcement.main(arguments) == 0 and "seed 0" not in capsys.readouterr().err  # nothing is trained again
     # One experiment alone replaces its own rows and leaves the others where they are.
     assert reinforcement.main([*arguments[:2], "--only", "lexical", *arguments[3:]]) == 0
     assert len((tmp_path / "out" / "rows.jsonl").read_text().splitlines()) == len(rows)
@@ -67,8 +67,8 @@ def test_the_best_policy_under_a_price(price):
 
 
 def test_the_pipeline_goes_from_nothing_to_a_report(tmp_path, monkeypatch, capsys):
-    small = "--layers 1 --width 16 --heads 2 --feed-forward 16 --kv-heads 2 --eval-tokens 256"
-    changes = {"--batch 32 ": "--batch 2 ", "--batch 64": "--batch 2", "--pairs 6000": "--pairs 8 --held-out-pairs 4",
+    small = "--layers 1 --width 16 --heads 2 --feed-forward 16 --context 40 --batch 2 --warmup 0 --eval-tokens 256"
+    changes = {"--batch 64": "--batch 2", "--pairs 10000": "--pairs 8 --held-out-pairs 4",
                "--examples 100": "--examples 8 --held-out-examples 2", "--minibatches 4": "--prompts 4 --group 2 --eval-prompts 2"}  # fmt: skip
     stages = {}
     for stage, (command, steps) in pipeline.STAGES.items():
@@ -94,7 +94,7 @@ def test_without_options_each_stage_takes_its_own_steps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert pipeline.main([]) == 2
     (words,) = called
-    assert words[:3] == ["train", "--preset", "llama-1m"] and words[-4:] == ["--steps", "300", "--out", "runs/pipeline/base"]
+    assert words[:3] == ["train", "--preset", "showcase"] and words[-4:] == ["--steps", "300", "--out", "runs/pipeline/base"]
 
 
 def test_the_second_act_of_the_demo(tmp_path, monkeypatch, capsys):
