@@ -15,6 +15,7 @@ there is not trained again, so the program goes on where it was stopped.
 import argparse
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -109,6 +110,7 @@ def run(arm, seed, work):
     """Train one model; its row."""
     found, folder = texts(work / "text"), work / f"{arm.replace(' ', '-')}-{seed}"
     model, settings = configs(arm, seed)
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
     start = perf_counter()
     trained = train(model, settings, joined(found), folder, report=Progress(settings.steps))
     logged = log.read_rows(folder / log.NAME)

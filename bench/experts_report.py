@@ -134,7 +134,7 @@ def balance_picture(path, arms):
             line[0].set_ylabel(f"{MEANINGS[arm].partition(', ')[2]}\nexpert")
         for layer, axes in enumerate(grid[0]):
             axes.set_title(f"mixture {layer + 1}")
-        bar = figure.colorbar(image, ax=grid, fraction=0.02, pad=0.01)
+        bar = figure.colorbar(image, ax=grid, fraction=0.02, pad=0.01, ticks=(0, 0.5, 1, 2, 3, 4), aspect=40)
         bar.set_label("times an equal load")
         bar.outline.set_visible(False)
         axes = figure.add_subplot(outer[1])
@@ -145,8 +145,8 @@ def balance_picture(path, arms):
                 axes.plot(steps, curve, color=COLOURS[arm], linewidth=0.7, alpha=0.45)
             axes.plot(steps, np.mean(curves, 0), color=COLOURS[arm], linewidth=2, label=MEANINGS[arm].partition(", ")[2])
         axes.axhline(1, color=plots.QUIET, linewidth=0.8)
-        axes.set(title="Busiest expert, times an equal load (thick: mean of the seeds)", xlabel="optimiser step", ylim=(0, None))
-        axes.legend(loc="upper right", ncols=3)
+        axes.set(title="Busiest expert, times an equal load (thick: mean of the seeds)", xlabel="optimiser step", ylim=(0, 5))
+        axes.legend(loc="upper right", ncols=len(mixed))
 
 
 # -- what they read -----------------------------------------------------------------------------------------------
