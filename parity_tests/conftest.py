@@ -7,8 +7,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch  # noqa: E402
 from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 from hypothesis.database import DirectoryBasedExampleDatabase  # noqa: E402
+from hypothesis.internal.conjecture import providers  # noqa: E402
 
 torch.set_num_threads(1)
+
+# Hypothesis also draws constants that it reads in the modules imported so far. Which those are depends on the tests that
+# the same process ran before: the only thing that would differ from run to run under ``derandomize``.
+if hasattr(providers, "_get_local_constants"):
+    providers._get_local_constants = lambda: providers._local_constants
 
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 

@@ -139,7 +139,7 @@ def test_sections(tmp_path):
     for words in (
         "## Inference: llama-10m", "batch 32: 64 tokens", "## Sliding windows", "16,384", "## Quality of quantised",
         "groups of 128", "## Speculative decoding", "50%", "## Fused attention", "Best against the best peer",
-        "![windows](windows.png)", "![inference](inference.png)", "## Reward models: llama-1m", "as fast as TRL's best",
+        "![windows](windows.png)", "![inference](inference.png)", "## Reward models: llama-1m", "as many pairs a second as TRL",
         "## A layer of experts", "![experts](moe.png)", "Mixtral's of dense",
     ):  # fmt: skip
         assert words in text, words

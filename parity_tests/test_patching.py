@@ -178,7 +178,7 @@ def test_gradients_of_a_step_are_the_same(kind):
         arguments = [wing.array(value) for value in (params, inputs, targets)]
         metrics, grads = wing.module("patching.step").loss_and_grads(*arguments, config, wing.array(borders(wing, kind, inputs)))
         found.append((metrics, {name: np.asarray(grad) for name, grad in grads.items()}))
-    for name in ("loss", "auxiliary"):
+    for name in ("loss", "auxiliary", "patches"):
         assert float(found[0][0][name]) == pytest.approx(float(found[1][0][name]), rel=1e-12)
     for name, grad in found[0][1].items():
         np.testing.assert_allclose(found[1][1][name], grad, rtol=1e-8, atol=1e-12, err_msg=name)

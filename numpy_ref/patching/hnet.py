@@ -8,7 +8,7 @@ from numpy_ref.patching.chunking import ema_scan, ratio_loss, route, select, spr
 
 
 def hnet(tokens, params, config, straight_through=True):
-    """Logits of the next byte, and the ratio loss.
+    """Logits of the next byte, the ratio loss, and where chunks begin.
 
         h = encoder(embedded bytes)        p = route(h)        a chunk begins where p > 1/2
         z = R norm(global transformer(U h at the borders))                     every chunk
@@ -17,7 +17,7 @@ def hnet(tokens, params, config, straight_through=True):
 
     Encoder and decoder are transformers here, where the paper has state space models. straight_through: see ``spread``.
 
-    Shapes: tokens (B, T) -> ((B, T, 256), ());  vjp: dlogits, dratio -> grads with the keys of params.
+    Shapes: tokens (B, T) -> ((B, T, V), (), bool (B, T));  vjp: dlogits, dratio -> grads with the keys of params.
     """
     x, embed_vjp = byte_embedding(tokens, params)
     h, encoder_vjp = stack(x, with_prefix(params, "encoder"), config.stack("encoder"))
@@ -55,4 +55,4 @@ def hnet(tokens, params, config, straight_through=True):
         grads |= embed_vjp(dx)
         return {name: grads[name] for name in params}
 
-    return (logits, ratio), vjp
+    return (logits, ratio, borders), vjp

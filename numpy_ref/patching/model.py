@@ -10,12 +10,12 @@ from numpy_ref.patching.megabyte import megabyte
 
 
 def byte_model(tokens, params, config, starts=None):
-    """Logits of the next byte and an auxiliary loss, by the model that ``config.kind`` names.
+    """Logits of the next byte, an auxiliary loss and the patches, by the model that ``config.kind`` names.
 
     starts: bool (B, T + 1), where patches begin; for the kind blt alone. The auxiliary loss is H-Net's ratio loss, 0 for
-    the others.
+    the others. The patches are bool, True at the first byte of each.
 
-    Shapes: tokens (B, T) -> ((B, T, V), ());  vjp: dlogits, dauxiliary -> grads with the keys of params.
+    Shapes: tokens (B, T) -> ((B, T, V), (), (B, T));  vjp: dlogits, dauxiliary -> grads with the keys of params.
     Raises UserError for more bytes than the context, and for patches that are missing or not asked for.
     """
     if tokens.shape[1] > config.context:
@@ -26,4 +26,7 @@ def byte_model(tokens, params, config, starts=None):
         return hnet(tokens, params, config)
     arguments = (tokens, params, config) if starts is None else (tokens, params, config, starts)
     logits, vjp = {"bytes": byte_transformer, "blt": blt, "megabyte": megabyte}[config.kind](*arguments)
-    return (logits, np.zeros((), logits.dtype)), lambda dlogits, _: vjp(dlogits)
+    if starts is None:
+        every = config.patch if config.kind == "megabyte" else 1
+        starts = np.broadcast_to(np.arange(tokens.shape[1] + 1) % every == 0, (len(tokens), tokens.shape[1] + 1))
+    return (logits, np.zeros((), logits.dtype), starts[:, :-1].copy()), lambda dlogits, _: vjp(dlogits)

@@ -14,12 +14,13 @@ def loss_and_grads(params, inputs, targets, config, starts=None):
         loss = cross-entropy of the next byte + ratio_weight auxiliary loss
 
     inputs, targets: (B, T) of whole numbers; starts: (B, T + 1), see ``byte_model``.
-    Returns ({"loss": cross-entropy in nats per byte (), "auxiliary": ()}, grads with the keys of params).
+    Returns ({"loss": cross-entropy in nats per byte (), "auxiliary": (), "patches": their number}, grads with the keys
+    of params).
     """
-    (logits, auxiliary), model_vjp = byte_model(inputs, params, config, starts)
+    (logits, auxiliary, patches), model_vjp = byte_model(inputs, params, config, starts)
     loss, loss_vjp = cross_entropy(logits, targets)
     grads = model_vjp(loss_vjp(1.0), np.asarray(config.ratio_weight, auxiliary.dtype))
-    return {"loss": loss, "auxiliary": auxiliary}, grads
+    return {"loss": loss, "auxiliary": auxiliary, "patches": np.sum(patches)}, grads
 
 
 def train_step(params, states, inputs, targets, config, train_config, lr, starts=None):
@@ -35,5 +36,5 @@ def train_step(params, states, inputs, targets, config, train_config, lr, starts
 
 def total_nats(params, inputs, targets, config, starts=None):
     """How surprised the model is by all targets together, in nats; without the auxiliary loss. Shapes as above -> ()."""
-    (logits, _), _ = byte_model(inputs, params, config, starts)
+    (logits, *_), _ = byte_model(inputs, params, config, starts)
     return cross_entropy(logits, targets, reduction="sum")[0]

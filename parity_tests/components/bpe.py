@@ -167,8 +167,9 @@ def draw_tokens(source):
     known = vocabulary(kind, "gpt4")
     ids = []
     for _ in range(source.integer(0, 6)):
-        name = source.choice(*BROKEN, *PIECES, "any", "any")
+        name = source.choice(*BROKEN, *BROKEN, *PIECES, "any", "any")
         source.event(name)
+        source.event("begins with a byte order mark", name == "byte order mark" and not ids)
         if name == "any":
             ids += source.rng.integers(0, len(known), source.size(9)).tolist()
         else:
@@ -235,7 +236,7 @@ DECODER = Component(
         Bug("broken bytes dropped", "numpy", '"replace"', '"ignore"'),
         Bug("the cut character forgotten", "numpy", "final=True", "final=False"),
         Bug("a token late", "torch", "return self._decoder.decode(_bytes(self._vocabulary, [int(token)]))", "late, self.late = getattr(self, 'late', ''), self._decoder.decode(_bytes(self._vocabulary, [int(token)])); return late"),
-        Bug("byte order mark eaten", "torch", '"utf-8"', '"utf-8-sig"'),
+        Bug("byte order mark eaten", "torch", '"utf-8"', '"utf-8-sig"', needs=("begins with a byte order mark",)),
         Bug("starts anew at every token", "torch", "self._decoder.decode(_bytes", "self._decoder.reset() or self._decoder.decode(_bytes"),
     ),
 )  # fmt: skip

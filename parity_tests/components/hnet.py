@@ -20,9 +20,9 @@ def flat(function, arguments):
     """Logits and ratio loss as one array, so that one cotangent is enough."""
     result = function(*(arguments[name] for name in ("tokens", "params", "config")), straight_through=False)
     if torch.is_tensor(result[0]):
-        logits, ratio = result
+        logits, ratio, _ = result
         return torch.cat((logits.flatten(), ratio[None].to(logits.dtype)))
-    (logits, ratio), vjp = result
+    (logits, ratio, _), vjp = result
     flat = np.concatenate([logits.reshape(-1), np.reshape(ratio, 1)])
     return flat, lambda dy: vjp(dy[:-1].reshape(logits.shape), dy[-1:].reshape(()))
 

@@ -82,7 +82,6 @@ class Component:
     outputs: dict = field(default_factory=dict)  # result path -> format, or {format of the run: format}, if another
     fixed: tuple = ()  # arguments that keep their format in every run
     cancellation: Callable | None = None  # (arguments, dy, u) -> {result path: S}: terms only the fast side cancels
-    step_cancellation: Callable | None = None  # arguments -> slopes that only the complex step cancels, like the value
     allowances: tuple = ()
     kernels: tuple = ()  # components inside this one whose Torch kernels have cancellations or allowances
     call: Callable | None = None  # (function, arguments) -> result, where a plain call won't do

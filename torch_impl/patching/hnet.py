@@ -8,10 +8,10 @@ from torch_impl.patching.chunking import ema_scan, ratio_loss, route, select, sp
 
 
 def hnet(tokens, params, config, straight_through=True):
-    """Next-byte logits and the ratio loss: encode, cut where bytes are unlike, transform the chunks, smooth and spread
+    """Next-byte logits, the ratio loss and the borders: encode, cut where bytes are unlike, transform the chunks, smooth and spread
     them, add what the encoder saw, decode.
 
-    Shapes: tokens (B, T) -> (B, T, 256), (). The number of chunks is fetched from the device.
+    Shapes: tokens (B, T) -> (B, T, V), (), (B, T) bool. The number of chunks is fetched from the device.
     """
     h = stack(byte_embedding(tokens, params), with_prefix(params, "encoder"), config.stack("encoder"))
     p = route(h, with_prefix(params, "route"))
@@ -21,4 +21,4 @@ def hnet(tokens, params, config, straight_through=True):
     x = linear(rms_norm(x, params["global_norm.weight"], config.stack("global").norm_eps), params["reduce.weight"])
     x = spread(ema_scan(x, select(p[..., None], borders)[..., 0]), p, borders, straight_through)
     x = stack(x + linear(h, params["residual.weight"]), with_prefix(params, "decoder"), config.stack("decoder"))
-    return byte_head(x, params, config), ratio_loss(p, borders, config.target)
+    return byte_head(x, params, config), ratio_loss(p, borders, config.target), borders

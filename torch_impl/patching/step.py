@@ -14,15 +14,17 @@ def loss_and_grads(params, inputs, targets, config, starts=None, dtype=None):
     """The cross-entropy of the next byte plus ``ratio_weight`` times the auxiliary loss, and its gradient.
 
     Shapes: inputs and targets (B, T), starts (B, T + 1)?. dtype: in which the model computes (None: the parameters').
-    Returns ({"loss": nats per byte, without the rest, "auxiliary"}, name -> gradient in the parameter's format).
+    Returns ({"loss": nats per byte, without the rest, "auxiliary", "patches": their number}, name -> gradient in the
+    parameter's format).
     """
     leaves = {name: param.detach().requires_grad_() for name, param in params.items()}
     weights = leaves if dtype is None else {name: leaf.to(dtype) for name, leaf in leaves.items()}
-    logits, auxiliary = byte_model(inputs, weights, config, starts)
+    logits, auxiliary, patches = byte_model(inputs, weights, config, starts)
     loss = cross_entropy(logits, targets)
     whole = loss + config.ratio_weight * auxiliary if config.kind == "hnet" else loss
     grads = torch.autograd.grad(whole, list(leaves.values()))
-    return {"loss": loss.detach(), "auxiliary": auxiliary.detach()}, dict(zip(leaves, grads))
+    metrics = {"loss": loss.detach(), "auxiliary": auxiliary.detach(), "patches": patches.sum()}
+    return metrics, dict(zip(leaves, grads))
 
 
 def train_step(params, states, inputs, targets, config, train_config, lr, starts=None, dtype=None):
