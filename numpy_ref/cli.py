@@ -14,8 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from numpy_ref import commands, memory, run_plots, tokenization_commands, tokenizer_commands
+from numpy_ref import commands, hyperbolic_commands, memory, run_plots, tokenization_commands, tokenizer_commands
 from numpy_ref.chat import chat as chat_command
+from numpy_ref.concepts import commands as concept_commands
+from numpy_ref.concepts.config import KINDS
+from numpy_ref.concepts.settings import ExperimentConfig
 from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig
 from numpy_ref.context import commands as context_commands
 from numpy_ref.errors import RunWarning, UserError
@@ -72,8 +75,10 @@ class Wing:
     train_units: Callable | None = None  # thoughts/loop.py
     search_units: Callable | None = None  # thoughts/evaluate.py: searched
     train_senses: Callable | None = None  # context/loop.py
+    concepts: dict | None = None  # name -> function of concepts/
     chat: Any = None  # the ChatFormat of a model that knows one, whose control ids the decoder then shows
     byte_trainer: Callable | None = None  # patching/trainer.py: Trainer
+    graph_trainer: Callable | None = None  # hyperbolic/trainer.py: Trainer
     vocabulary: Any = None  # of a tokenizer of one of these kinds, whose methods are then in encode, encode_all and decoder
 
 
@@ -231,6 +236,7 @@ def build_parser(wing):
     add_reinforcement(command)
     thought_commands.add(command, add_fields)
     context_commands.add(command, add_fields)
+    add_concepts(command)
 
     tokenizer = chooser.add_parser("tokenizer", help="train, use, convert or look at a tokenizer")
     actions = tokenizer.add_subparsers(dest="command", required=True, metavar="ACTION")
@@ -243,6 +249,7 @@ def build_parser(wing):
 
     tokenizer_commands.add(action)
     tokenization_commands.add(command, add_fields)
+    hyperbolic_commands.add(command, add_fields)
     return parser, subparsers
 
 
@@ -320,6 +327,24 @@ def add_reinforcement(command):
         parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop and save before they are over")
         add_fields(parser.add_argument_group("learning"), rl_settings.KINDS[name], rl_settings.KINDS[name]())
         add_fields(parser.add_argument_group("training"), TrainConfig, rl_settings.TRAINING)
+
+
+def add_concepts(command):
+    """The commands of `concepts/commands.py`."""
+    parser = command("concepts", "train models that predict whole sentences as vectors, and compare them", concept_commands.concepts)
+    parser.add_argument("--out", required=True, help="run folder: settings, log, weights, results, report, pictures")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop and save before they are over")
+    add_fields(parser, ExperimentConfig, ExperimentConfig())
+
+    parser = command("story", "go on with a story, sentence by sentence, by a model of such a run", concept_commands.story)
+    parser.add_argument("--run", required=True, dest="run_folder", metavar="DIR", help="run folder of the command concepts")
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="one sentence or more, each ending in . ! or ?")
+    parser.add_argument("--model", choices=KINDS, help=f"which model ({concept_commands.MODEL})")
+    parser.add_argument("--sentences", type=int, metavar="N", help=f"how many to write ({concept_commands.SENTENCES})")
+    parser.add_argument("--seed", type=int, metavar="N", help="of what is drawn (0)")
+    device = next(field for field in fields(TrainConfig) if field.name == "device")
+    parser.add_argument("--device", choices=device.metadata["choices"], help=device.metadata["help"])
 
 
 def add_checkpoint(parser):

@@ -67,6 +67,7 @@ PARTS = {
     "training": "2",
     "inference": "2",
     "hyperbolic": "10",
+    "concepts": "10",
 }
 
 

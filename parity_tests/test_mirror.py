@@ -18,6 +18,15 @@ TESTS = Path(__file__).parent
 
 # Public functions without a declaration of their own, and the test file that holds them against each other instead.
 ELSEWHERE = {
+    "concepts.initialise.initialise": "test_concepts.py",
+    "concepts.speak.decode_sentences": "test_concepts.py",
+    "concepts.speak.next_concept": "test_concepts.py",
+    "concepts.step.autoencoder_loss_and_grads": "test_concepts.py",
+    "concepts.baselines.fit_ridge": "test_concepts.py",
+    "concepts.step.placed": "test_concepts.py",
+    "concepts.step.descend": "test_concepts.py",
+    "concepts.step.loss_and_grads": "test_concepts.py",
+    "concepts.residual_quantiser.straight_through": "test_concepts.py",
     "hyperbolic.layers.lift_heads": "test_hyperbolic.py",
     "hyperbolic.riemannian_sgd.named": "test_hyperbolic.py",
     "hyperbolic.tangent.sum_to": "test_hyperbolic.py",
@@ -67,6 +76,7 @@ ELSEWHERE = {
     "training.checkpoint.snapshot": "test_saving.py",
     "patching.model.byte_model": "test_patching.py",
     "patching.step.loss_and_grads": "test_patching.py",
+    "hyperbolic.trainer.Trainer": "test_graph_embedding.py",
     "patching.trainer.Trainer": "test_tokenizations.py",
     "patching.step.total_nats": "test_patching.py",
     "patching.step.train_step": "test_patching.py",
