@@ -28,6 +28,11 @@ REPORT = "report.md"
 
 # experiment: {size: options}
 EXPERIMENTS = {
+    "hyperbolic": {
+        "tiny": "--size tiny",
+        "cpu": "--seeds 1",
+        "gpu": "--size gpu",
+    },
     "tokenizations": {
         "tiny": "--data samples --size tiny",
         "cpu": "--data stdlib --flops 1e12",
