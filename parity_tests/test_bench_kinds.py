@@ -125,7 +125,8 @@ def test_sections(tmp_path):
                         "memory": 1 << 20,
                         "tokens": 64 * int((mode.split() + ["1"])[1]) if mode.startswith("decode") else 512,
                         "flops": 1e9, "bytes": 1 << 30,
-                        "figures": {"step_bytes": 1 << 20, "proposed": 10, "accepted": 5, "steps": 7, "pairs": 32},
+                        "figures": {"step_bytes": 1 << 20, "proposed": 10, "accepted": 5, "steps": 7, "pairs": 32}
+                        | {"generation": 0.5, "scoring": 0.0, "update": 0.5},
                     }
                     for number, mode in enumerate(job["modes"])
                 }  # fmt: skip
