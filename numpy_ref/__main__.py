@@ -5,6 +5,8 @@ import sys
 import numpy as np
 
 from numpy_ref import cli
+from numpy_ref.context.loop import train_senses
+from numpy_ref.concepts import autoencoder, baselines, initialise, normaliser, residual_quantiser, speak, step
 from numpy_ref.device import choose_device, choose_dtype, product_speed
 from numpy_ref.dpo.loop import train_dpo
 from numpy_ref.inference.attention_maps import attention_maps
@@ -23,12 +25,35 @@ from numpy_ref.grpo.loop import train_grpo
 from numpy_ref.ppo.loop import train_ppo
 from numpy_ref.hyperbolic.trainer import Trainer as GraphTrainer
 from numpy_ref.patching.trainer import Trainer
+from numpy_ref.thoughts.evaluate import searched
+from numpy_ref.thoughts.loop import train_units
 from numpy_ref.tokenizers import boundless, bpe, unigram, wordpiece
 from numpy_ref.tokenizers.byte import Decoder, encode
 from numpy_ref.training.checkpoint import load, save
 from numpy_ref.training.evaluate import evaluate
 from numpy_ref.training.loop import train
+from numpy_ref.training.optimizer import init_states
 
+# The functions of concepts/ by name: what the commands ``concepts`` and ``story`` are made of.
+CONCEPTS = {
+    "encode_sentences": autoencoder.encode_sentences,
+    "contrastive_accuracy": baselines.contrastive_accuracy,
+    "fit_ridge": baselines.fit_ridge,
+    "story_features": baselines.story_features,
+    "initialise": initialise.initialise,
+    "denormalise": normaliser.denormalise,
+    "fit_normaliser": normaliser.fit_normaliser,
+    "normalise": normaliser.normalise,
+    "fit_codebooks": residual_quantiser.fit_codebooks,
+    "decode_sentences": speak.decode_sentences,
+    "next_concept": speak.next_concept,
+    "autoencoder_loss_and_grads": step.autoencoder_loss_and_grads,
+    "descend": step.descend,
+    "loss_and_grads": step.loss_and_grads,
+    "placed": step.placed,
+    "init_states": init_states,
+    "float32": np.float32,
+}
 WING = cli.Wing(
     name="numpy_ref",
     train=train,
@@ -67,6 +92,10 @@ WING = cli.Wing(
     accuracy_by=accuracy_by,
     best_of_n=best_of_n,
     ensemble=ensemble,
+    train_units=train_units,
+    search_units=searched,
+    train_senses=train_senses,
+    concepts=CONCEPTS,
     to_numpy=np.asarray,
     from_numpy=np.asarray,
 )

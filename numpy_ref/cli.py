@@ -16,7 +16,11 @@ from typing import Any
 
 from numpy_ref import commands, hyperbolic_commands, memory, run_plots, tokenization_commands, tokenizer_commands
 from numpy_ref.chat import chat as chat_command
+from numpy_ref.concepts import commands as concept_commands
+from numpy_ref.concepts.config import KINDS
+from numpy_ref.concepts.settings import ExperimentConfig
 from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig
+from numpy_ref.context import commands as context_commands
 from numpy_ref.errors import RunWarning, UserError
 from numpy_ref.presets import PRESETS
 from numpy_ref.reward import commands as reward_commands
@@ -25,6 +29,7 @@ from numpy_ref.rl import commands as rl_commands
 from numpy_ref.rl import settings as rl_settings
 from numpy_ref.sft import commands as sft_commands
 from numpy_ref.sft.settings import TRAINING, SFTConfig
+from numpy_ref.thoughts import commands as thought_commands
 
 DEFINITION = "text in, text out: the wings compute"
 
@@ -67,6 +72,10 @@ class Wing:
     accuracy_by: Callable | None = None  # reward/evaluation.py
     best_of_n: Callable | None = None  # reward/evaluation.py
     ensemble: Callable | None = None  # reward/model.py
+    train_units: Callable | None = None  # thoughts/loop.py
+    search_units: Callable | None = None  # thoughts/evaluate.py: searched
+    train_senses: Callable | None = None  # context/loop.py
+    concepts: dict | None = None  # name -> function of concepts/
     chat: Any = None  # the ChatFormat of a model that knows one, whose control ids the decoder then shows
     byte_trainer: Callable | None = None  # patching/trainer.py: Trainer
     graph_trainer: Callable | None = None  # hyperbolic/trainer.py: Trainer
@@ -225,6 +234,9 @@ def build_parser(wing):
 
     add_rewards(command)
     add_reinforcement(command)
+    thought_commands.add(command, add_fields)
+    context_commands.add(command, add_fields)
+    add_concepts(command)
 
     tokenizer = chooser.add_parser("tokenizer", help="train, use, convert or look at a tokenizer")
     actions = tokenizer.add_subparsers(dest="command", required=True, metavar="ACTION")
@@ -317,6 +329,24 @@ def add_reinforcement(command):
         add_fields(parser.add_argument_group("training"), TrainConfig, rl_settings.TRAINING)
 
 
+def add_concepts(command):
+    """The commands of `concepts/commands.py`."""
+    parser = command("concepts", "train models that predict whole sentences as vectors, and compare them", concept_commands.concepts)
+    parser.add_argument("--out", required=True, help="run folder: settings, log, weights, results, report, pictures")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop and save before they are over")
+    add_fields(parser, ExperimentConfig, ExperimentConfig())
+
+    parser = command("story", "go on with a story, sentence by sentence, by a model of such a run", concept_commands.story)
+    parser.add_argument("--run", required=True, dest="run_folder", metavar="DIR", help="run folder of the command concepts")
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="one sentence or more, each ending in . ! or ?")
+    parser.add_argument("--model", choices=KINDS, help=f"which model ({concept_commands.MODEL})")
+    parser.add_argument("--sentences", type=int, metavar="N", help=f"how many to write ({concept_commands.SENTENCES})")
+    parser.add_argument("--seed", type=int, metavar="N", help="of what is drawn (0)")
+    device = next(field for field in fields(TrainConfig) if field.name == "device")
+    parser.add_argument("--device", choices=device.metadata["choices"], help=device.metadata["help"])
+
+
 def add_checkpoint(parser):
     """Options of every command that reads a checkpoint."""
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="run folder or .npz file")
@@ -344,9 +374,12 @@ def add_dtype(parser):
     parser.add_argument("--dtype", choices=dtype.metadata["choices"], help="number format (that of the checkpoint)")
 
 
-def add_fields(parser, kind, defaults):
-    """One option for each field of the dataclass ``kind``; the help names the values of ``defaults``."""
+def add_fields(parser, kind, defaults, leave_out=()):
+    """One option for each field of the dataclass ``kind``, but those to ``leave_out``; the help names the values of
+    ``defaults``."""
     for field in fields(kind):
+        if field.name in leave_out:
+            continue
         flag, default = "--" + field.name.replace("_", "-"), getattr(defaults, field.name)
         shown = f"{default:.4g}" if isinstance(default, float) else default
         help = f"{field.metadata['help']} ({shown})".replace("%", "%%")

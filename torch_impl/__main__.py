@@ -3,6 +3,8 @@
 import torch
 
 from numpy_ref import cli
+from torch_impl.context.loop import train_senses
+from torch_impl.concepts import autoencoder, baselines, initialise, normaliser, residual_quantiser, speak, step
 from torch_impl.device import choose_device, choose_dtype, product_speed
 from torch_impl.dpo.loop import train_dpo
 from torch_impl.inference.attention_maps import attention_maps
@@ -20,13 +22,36 @@ from torch_impl.grpo.loop import train_grpo
 from torch_impl.ppo.loop import train_ppo
 from torch_impl.hyperbolic.trainer import Trainer as GraphTrainer
 from torch_impl.patching.trainer import Trainer
+from torch_impl.thoughts.evaluate import searched
+from torch_impl.thoughts.loop import train_units
 from torch_impl.tokenizers import boundless, bpe, unigram, wordpiece
 from torch_impl.tokenizers.byte import Decoder, encode
 from torch_impl.training.checkpoint import load, save
 from torch_impl.training.distributed import leave, several
 from torch_impl.training.evaluate import evaluate
 from torch_impl.training.loop import train
+from torch_impl.training.optimizer import init_states
 
+# The functions of concepts/ by name: what the commands ``concepts`` and ``story`` are made of.
+CONCEPTS = {
+    "encode_sentences": autoencoder.encode_sentences,
+    "contrastive_accuracy": baselines.contrastive_accuracy,
+    "fit_ridge": baselines.fit_ridge,
+    "story_features": baselines.story_features,
+    "initialise": initialise.initialise,
+    "denormalise": normaliser.denormalise,
+    "fit_normaliser": normaliser.fit_normaliser,
+    "normalise": normaliser.normalise,
+    "fit_codebooks": residual_quantiser.fit_codebooks,
+    "decode_sentences": speak.decode_sentences,
+    "next_concept": speak.next_concept,
+    "autoencoder_loss_and_grads": step.autoencoder_loss_and_grads,
+    "descend": step.descend,
+    "loss_and_grads": step.loss_and_grads,
+    "placed": step.placed,
+    "init_states": init_states,
+    "float32": torch.float32,
+}
 WING = cli.Wing(
     name="torch_impl",
     train=train,
@@ -65,6 +90,10 @@ WING = cli.Wing(
     accuracy_by=accuracy_by,
     best_of_n=best_of_n,
     ensemble=ensemble,
+    train_units=train_units,
+    search_units=searched,
+    train_senses=train_senses,
+    concepts=CONCEPTS,
     to_numpy=lambda value: value.detach().cpu().numpy(),
     from_numpy=torch.from_numpy,
 )

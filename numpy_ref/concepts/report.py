@@ -1,0 +1,117 @@
+"""What the experiment found: a table, examples, pictures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from numpy_ref.concepts.experiment import LOG, RESULTS, read_rows
+from numpy_ref.concepts.settings import PARTS
+from numpy_ref.concepts.stories import CHOICES, DOUBT, SENTENCES
+from numpy_ref.files import replace
+from numpy_ref.plots import BLUE, INK, PALE, QUIET, RED, canvas, smooth
+
+DEFINITION = "words and pictures for people: the wings compute"
+
+REPORT, PICTURE, CURVES = "report.md", "concepts.png", "training.png"
+NAMES = {
+    "the last sentence again": "the last sentence again", "the mean of the story": "the mean of the story",
+    "ridge regression": "ridge regression", "base": "Base-LCM: regression", "decoder": "regression through the decoder",
+    "diffusion": "two-tower diffusion", "quantised": "Quant-LCM: codes", "the sentence itself": "(the sentence that came)",
+}  # fmt: skip
+COLUMNS = {
+    "l2": "distance", "l2_read": "distance, read again", "readable": "readable", "valid": "valid", "top1": "right",
+    "information": "information, nats", "contrastive": "contrastive accuracy",
+}  # fmt: skip
+INTRODUCTION = """# Concept models
+
+A story of {length} sentences; its last one is predicted as a vector, and read from that vector by the decoder of the sentence
+auto-encoder. {choices} of the {count} sentences may follow, all equally likely, so nothing can be right more often than
+{share:.2f}, and at most {most:.2f} nats can be known. {stories} held-out stories, {seeds}.
+
+- **distance**: of the predicted vector from that of the sentence that came. **read again**: the same after the prediction was
+  decoded to a sentence and encoded again: what is left of it once it is said.
+- **readable**: share of predictions that read as a sentence of the language at all; **valid**: as one that may follow;
+  **right**: as the one that came.
+- **information**: log p(said given the story) - log p(said) under the grammar, of which {doubt:.0%} is any sentence.
+- **contrastive accuracy**: share of other sentences that are farther from the prediction than the right one.
+
+"""
+
+
+def write(out, settings):
+    """Write the report and the pictures of a run folder; returns the table as text."""
+    out = Path(out)
+    results = read_rows(out / RESULTS)
+    seeds = settings.seeds
+    text = INTRODUCTION.format(
+        length=settings.sentences, choices=CHOICES, count=len(SENTENCES), share=1 / CHOICES, doubt=DOUBT, stories=settings.held_out,
+        most=np.log((1 - DOUBT) * len(SENTENCES) / CHOICES + DOUBT),
+        seeds=f"{seeds} seeds, mean and half of the range" if seeds > 1 else "one seed",
+    )  # fmt: skip
+    found = table(results)
+    text += f"{found}\n![Distance and information]({PICTURE})\n\n![Losses in training]({CURVES})\n\n{examples(results)}"
+    replace(out / REPORT, lambda file: file.write(text.encode()))
+    _picture(results, out / PICTURE)
+    _curves(read_rows(out / LOG), out / CURVES)
+    return found
+
+
+def table(results):
+    """The results as Markdown, a row a model, over all seeds."""
+    lines = ["| model | parameters | " + " | ".join(COLUMNS.values()) + " |", "|---" * (2 + len(COLUMNS)) + "|"]
+    for model, name in NAMES.items():
+        rows = [row for row in results if row["model"] == model]
+        if rows:
+            size = f"{rows[0]['parameters']:,}" if "parameters" in rows[0] else "0"
+            lines.append(f"| {name} | {size} | " + " | ".join(_cell([row[key] for row in rows]) for key in COLUMNS) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values):
+    spread = f" ± {(max(values) - min(values)) / 2:.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{spread}"
+
+
+def examples(results):
+    """What each model said after the same few stories."""
+    rows = [row for row in results if row["seed"] == 0]
+    if not rows:
+        return ""
+    lines = ["## What is said next\n"]
+    for number, past in enumerate(rows[0]["past"]):
+        lines.append(f"*... {past}*\n")
+        lines += [f"- {NAMES[row['model']]}: {json.dumps(row['said'][number])}" for row in rows] + [""]
+    return "\n".join(lines)
+
+
+def _picture(results, path):
+    models = [model for model in NAMES if any(row["model"] == model for row in results)]
+    places = np.arange(len(models))[::-1]
+    mean = {key: [np.mean([row[key] for row in results if row["model"] == model]) for model in models] for key in COLUMNS}
+    with canvas(path, figsize=(11, 4.2)) as figure:
+        left, right = figure.subplots(1, 2, sharey=True)
+        left.hlines(places, mean["l2"], mean["l2_read"], color=PALE, linewidth=3)
+        left.plot(mean["l2"], places, "o", color=BLUE, label="as predicted")
+        left.plot(mean["l2_read"], places, "o", color=RED, label="said, and read again")
+        left.set(title="Distance from the concept that came", yticks=places, xlabel="L2 distance", xlim=(0, None))
+        left.set_yticklabels([NAMES[model] for model in models], color=INK)
+        left.legend(loc="lower left")
+        right.barh(places, mean["information"], color=[PALE if value < 0 else BLUE for value in mean["information"]], height=0.55)
+        for place, valid, value in zip(places, mean["valid"], mean["information"], strict=True):
+            right.text(max(value, 0) + 0.08, place, f"{valid:.0%} valid", va="center", color=QUIET)
+        right.set(title="Information about the story in what is said", xlabel="nats")
+        right.set_xlim(None, 1.25 * max(1.0, *mean["information"]))
+
+
+def _curves(rows, path):
+    parts = [part for part in PARTS if any(row["part"] == part for row in rows)]
+    with canvas(path, figsize=(2.6 * max(1, len(parts)), 2.8)) as figure:
+        for axes, part in zip(np.ravel(figure.subplots(1, max(1, len(parts)))), parts, strict=False):
+            for seed in sorted({row["seed"] for row in rows}):
+                own = [row for row in rows if row["part"] == part and row["seed"] == seed]
+                steps, losses = [row["step"] for row in own], np.array([row["loss"] for row in own])
+                axes.plot(steps, losses, color=PALE, linewidth=0.8)
+                axes.plot(steps, smooth(losses), color=BLUE, linewidth=1.4)
+            axes.set(title=part, xlabel="step")
+        figure.supylabel("loss", fontsize=10)
