@@ -52,7 +52,7 @@ CONCEPTS = {
     "loss_and_grads": step.loss_and_grads,
     "placed": step.placed,
     "init_states": init_states,
-    "float32": np.float32,
+    "dtype": np.float32,
 }
 WING = cli.Wing(
     name="numpy_ref",

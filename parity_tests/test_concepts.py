@@ -445,15 +445,15 @@ def test_settings_that_cannot_be_are_one_clear_line(kind, options, words):
 # -- the experiment -----------------------------------------------------------------------------------------------
 
 TINY = {
-    "steps": 3, "batch": 4, "sentences": 5, "width": 8, "layers": 1, "concept": 4, "autoencoder_steps": 4, "autoencoder_width": 8,
+    "steps": 3, "diffusion_steps": 3, "batch": 4, "sentences": 5, "width": 8, "layers": 1, "concept": 4, "autoencoder_steps": 4, "autoencoder_width": 8,
     "noise_steps": 5, "samples": 2, "codebooks": 2, "entries": 3, "held_out": 6, "save_every": 2,
 }  # fmt: skip
 
 
-def experiment_of(wing, out, asked=lambda: None, **more):
+def experiment_of(wing, out, asked=lambda: None, dtype=None):
     out.mkdir(exist_ok=True)
-    main = wing.module("__main__")
-    return experiment.run(commands.functions(main.WING), ExperimentConfig(**TINY | more), out, "cpu", lambda *_: None, asked)
+    functions = commands.functions(wing.module("__main__").WING) | {"dtype": dtype or wing.float32}
+    return experiment.run(functions, ExperimentConfig(**TINY), out, "cpu", lambda *_: None, asked)
 
 
 def without_seconds(rows):
@@ -461,16 +461,17 @@ def without_seconds(rows):
 
 
 def test_both_sides_run_the_same_experiment(tmp_path):
-    """The same draws, losses and predictions, up to float32; every model is judged once."""
-    rows = [experiment_of(wing, tmp_path / str(wing)) for wing in WINGS]
+    """In float64: the same draws, losses and judgements; every model is judged once."""
+    rows = [experiment_of(wing, tmp_path / str(wing), dtype=wing.float64) for wing in WINGS]
     assert [row["model"] for row in rows[0]] == [row["model"] for row in rows[1]]
     assert len(rows[0]) == 4 + len(KINDS) and rows[0][3]["model"] == "the sentence itself"
     for one, other in zip(*rows, strict=True):
-        assert one["l2"] == pytest.approx(other["l2"], rel=1e-3, abs=1e-6), one["model"]
+        for name in ("l2", "l2_read", "valid", "information", "contrastive"):
+            assert one[name] == pytest.approx(other[name], rel=1e-6, abs=1e-6), (one["model"], name)
     logs = [experiment.read_rows(tmp_path / str(wing) / experiment.LOG) for wing in WINGS]
     assert [row["part"] for row in logs[0]] == ["autoencoder", *KINDS]
     for one, other in zip(*logs, strict=True):
-        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)
 
 
 @pytest.mark.parametrize("steps", [1, 5, 9])

@@ -50,7 +50,7 @@ CONCEPTS = {
     "loss_and_grads": step.loss_and_grads,
     "placed": step.placed,
     "init_states": init_states,
-    "float32": torch.float32,
+    "dtype": torch.float32,
 }
 WING = cli.Wing(
     name="torch_impl",

@@ -31,7 +31,8 @@ def concepts(wing, options):
     seconds, out, start = time_budget(options), Path(options.out), perf_counter()
     chosen = (_resumed if getattr(options, "resume", False) else _fresh)(options, out)
     device = wing.choose_device(chosen.device)
-    say(f"{chosen.seeds} x ({chosen.autoencoder_steps} + {len(KINDS)} x {chosen.steps}) steps on {device}; run folder {out}")
+    steps = sum(chosen.training(part).steps for part in settings.PARTS)
+    say(f"{steps} steps in {len(settings.PARTS)} parts, {chosen.seeds} times, on {device}; run folder {out}")
     lines = Lines()
     try:
         with interruptible(seconds) as asked:

@@ -53,8 +53,8 @@ class Bench:
     asked: Any
 
     def placed(self, tree):
-        """Arrays of NumPy as the wing's, in float32."""
-        return self.functions["placed"](tree, self.device, self.functions["float32"])
+        """Arrays of NumPy as the wing's, in its format."""
+        return self.functions["placed"](tree, self.device, self.functions["dtype"])
 
     def call(self, name, *arguments):
         """A function of the wing, without its vjp, if it has one."""
@@ -163,7 +163,7 @@ def trained(bench, part, draw, frozen=None):
     if path.exists():
         step, params, states = load(bench, path)
     else:
-        params = bench.functions["initialise"](config, bench.seed + 1000 * PARTS.index(part), bench.functions["float32"])
+        params = bench.functions["initialise"](config, bench.seed + 1000 * PARTS.index(part), bench.functions["dtype"])
         step, params = 0, bench.placed(params)
         states = bench.functions["init_states"](params, train)
     start, first = perf_counter(), step

@@ -20,7 +20,8 @@ PARTS = ("autoencoder", *KINDS)  # what is trained, in this order
 class ExperimentConfig:
     """What all concept models share. Sizes are those of minutes on a CPU; width, layers, batch and steps scale them."""
 
-    steps: int = option(1200, "optimiser steps of each concept model")
+    steps: int = option(1500, "optimiser steps of a concept model")
+    diffusion_steps: int = option(3000, "optimiser steps of the diffusion model, whose gradients are the noisiest")
     batch: int = option(32, "stories a step; the kind decoder takes a quarter")
     sentences: int = option(12, "sentences of a story; the last one is to be predicted")
     width: int = option(96, "features of a concept model")
@@ -33,7 +34,7 @@ class ExperimentConfig:
     noise: float = option(0.3, "deviation of the noise on concepts while the auto-encoder trains")
     noise_steps: int = option(100, "diffusion: steps of noise in training")
     samples: int = option(20, "diffusion: steps of the sampler")
-    guidance: float = option(1.0, "diffusion: how much the context counts in sampling (1: as learnt)")
+    guidance: float = option(3.0, "diffusion: how much the context counts in sampling (1: as learnt)")
     codebooks: int = option(4, "quantised: codes of a concept")
     entries: int = option(16, "quantised: values of a code")
     held_out: int = option(512, "stories that each model is judged on")
@@ -42,7 +43,7 @@ class ExperimentConfig:
     device: str = option("auto", "auto takes CUDA, then MPS, then the CPU", DEVICES)
 
     def __post_init__(self):
-        for name in ("steps", "autoencoder_steps", "batch", "held_out", "seeds", "save_every"):
+        for name in ("steps", "diffusion_steps", "autoencoder_steps", "batch", "held_out", "seeds", "save_every"):
             require(self, name, lambda v: isinstance(v, int) and v >= 1, "a whole number of at least 1")
         require(self, "sentences", lambda v: isinstance(v, int) and v >= 4, "a whole number of at least 4")
         for part in PARTS:
@@ -61,8 +62,8 @@ class ExperimentConfig:
 
     def training(self, part):
         """The TrainConfig of a part."""
-        first = part == "autoencoder"
-        steps, lr = (self.autoencoder_steps, self.autoencoder_lr) if first else (self.steps, self.lr)
+        steps = {"autoencoder": self.autoencoder_steps, "diffusion": self.diffusion_steps}.get(part, self.steps)
+        lr = self.autoencoder_lr if part == "autoencoder" else self.lr
         return TrainConfig(steps=steps, lr=lr, warmup=min(50, steps // 4), weight_decay=0.01, final_lr=0.05)
 
 
