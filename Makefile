@@ -8,7 +8,7 @@ STAMP   = $(VENV)/.ready
 TESTS = OMP_NUM_THREADS=1 $(RUN) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test oracles parity bench semantic book nightly clean
+.PHONY: help setup demo test oracles parity bench rl pipeline semantic book nightly clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
-demo: setup  ## train a small model on real text, sample from it, draw it, let NumPy read it
+demo: setup  ## train a small model on real text, look at it, let NumPy read it, reward it for sorting
 	$(RUN) -m parity_tests.demo
 
 test: setup  ## every test
@@ -41,6 +41,12 @@ ifdef PEERS
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps litgpt
 endif
 	$(RUN) -m bench $(if $(PEERS),--peers)
+
+rl: setup  ## reinforcement learning that works, three seeds: report in bench/results/rl/ (LADDER=1: harder tasks too)
+	OMP_NUM_THREADS=1 $(RUN) -m bench.reinforcement $(if $(LADDER),--ladder)
+
+pipeline: setup  ## pretraining, fine-tuning, a reward model, PPO and GRPO, chat: a page in runs/pipeline/
+	$(RUN) -m bench.pipeline
 
 semantic: setup  ## concept models, thoughts, context, hyperbolic space, tokenizations: a page in runs/semantic/
 	$(RUN) -m bench.semantic

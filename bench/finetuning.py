@@ -21,6 +21,7 @@ from time import perf_counter
 import torch
 
 from bench import environment
+from numpy_ref import checkpoint_file
 from numpy_ref.config import TrainConfig, parameter_count
 from numpy_ref.data import instructions
 from numpy_ref.data.chat_format import ChatFormat
@@ -74,7 +75,7 @@ def base_model(folder):
     from numpy_ref.data.token_files import prepare
     from torch_impl.tokenizers.byte import encode
 
-    if not (folder / "checkpoint.npz").exists():
+    if not finished(folder, BASE_STEPS):
         model, settings = preset("llama-1m")
         model = dataclasses.replace(
             model, layers=2, width=64, heads=4, feed_forward=192, context=64, embedding_scale=math.sqrt(64)
@@ -85,6 +86,11 @@ def base_model(folder):
         print("the base model", file=sys.stderr, flush=True)
         train(model, settings, prepare("pydoc", folder / "data", encode, "uint8"), folder, report=Progress(BASE_STEPS))
     return checkpoint.load(folder, "float32")
+
+
+def finished(folder, steps):
+    """Whether a run of so many steps is there and was not stopped before its end."""
+    return checkpoint_file.exists(folder) and checkpoint_file.read_header(folder)["step"] == steps
 
 
 def settings_of(kind, name, seed):
@@ -120,9 +126,14 @@ def data_of(kind, seed):
     return training, held_out
 
 
+def folder_of(work, kind, name, seed):
+    """Where a run is kept."""
+    return work / kind / f"{name.replace(' ', '-')}-{seed}"
+
+
 def run(work, base, kind, name, seed):
     """The figures of a run, trained now unless its result is there: {"curve": [...], "end": {...}, ...}."""
-    folder = work / kind / f"{name.replace(' ', '-')}-{seed}"
+    folder = folder_of(work, kind, name, seed)
     path = folder / "result.json"
     if path.exists():
         return json.loads(path.read_text())

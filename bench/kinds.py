@@ -8,8 +8,8 @@ A job may say how many ``rounds`` it takes and how many seconds an answer may ta
 import importlib
 
 MODULES = (  # in the order of the report
-    "speedrun", "inference", "windows", "quality", "speculation", "kernels", "tokenizing", "memory", "tuning", "preferences", "io",
-    "reliability",
+    "speedrun", "inference", "windows", "quality", "speculation", "kernels", "tokenizing", "memory", "tuning", "preferences", "updates",
+    "moe", "io", "reliability", "hyperbolic",
 )  # fmt: skip
 KINDS = {
     "inference": "inference",
@@ -21,9 +21,12 @@ KINDS = {
     "memory": "memory",
     "tuning": "tuning",
     "reward": "preferences",
+    "updates": "updates",
+    "moe": "moe",
     "io": "io",
     "speedrun": "speedrun",
     "reliability": "reliability",
+    "hyperbolic": "hyperbolic",
 }
 
 

@@ -1,7 +1,7 @@
 """Do reward models work, and when do they fail? ``python -m bench.reward_models`` trains them on a task with known answers.
 
-    policy      sorting six digits from a few hundred examples: right about every other time
-    reward      models that begin as the policy, on graded pairs: answers with fewer and with more mistakes
+    policy      sorting six digits from a few hundred examples, which is too few to do it well
+    reward      models that begin as one that can sort, on graded pairs: answers with fewer and with more mistakes
     best of n   the policy's answers, of which a reward model chooses: what is the chosen one truly worth?
 
 Three seeds of reward models with many pairs, three with few; each seed draws pairs, order and head. Held-out pairs and
@@ -18,12 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import environment
+from bench import environment, finetuning
 from numpy_ref.config import parameter_count
 from numpy_ref.data.chat_format import ChatFormat
-from numpy_ref.data.token_files import prepare
 from numpy_ref.files import replace
-from numpy_ref.presets import preset
 from numpy_ref.progress import Progress
 from numpy_ref.reward import judging, pictures
 from numpy_ref.reward.dataset import Comparisons, encoded
@@ -38,15 +36,15 @@ from torch_impl.__main__ import WING
 from torch_impl.reward.loop import train_reward
 from torch_impl.sft.loop import fine_tune
 from torch_impl.training import checkpoint
-from torch_impl.training.loop import train
 
 SEEDS = (0, 1, 2)
 TASK = find("sort-6")
 CHAT = ChatFormat(256)
 SPEAKER = with_chat(WING, CHAT)
-BASE_STEPS, POLICY_STEPS, POLICY_EXAMPLES = 100, 300, 200
+POLICY_STEPS, POLICY_EXAMPLES = 150, 300
 SIZES = {"many pairs": (40000, 1200), "few pairs": (100, 100)}  # training pairs, steps
-JUDGED = 1000  # held-out pairs
+LEARNING, CENTRING = {"batch": 64, "lr": 3e-3}, 0.001
+JUDGED, ASKED = 1000, 200  # held-out pairs, and prompts
 PROMPTS, SAMPLES = 100, 64
 
 
@@ -56,12 +54,12 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, default=Path("bench/results/reward"), help="folder of the report")
     parser.add_argument("--work", type=Path, default=Path("runs/reward"), help="folder of the runs")
     options = parser.parse_args(argv)
-    policy = policy_model(options.work)
+    policy, start = policy_model(options.work), start_model(options.work)
     found = {"environment": environment.describe("cpu"), "parameters": parameter_count(policy.model_config)}
     found["policy"] = policy_facts(options.work, policy)
     models = {}
     for name in SIZES:
-        models[name] = [reward_model(options.work, policy, name, seed) for seed in SEEDS]
+        models[name] = [reward_model(options.work, start, name, seed) for seed in SEEDS]
         found[name] = [report_of(options.work, name, seed, run) for seed, run in zip(SEEDS, models[name])]
     found["best of n"] = best_of(options.work, policy, models)
     write(options.out, found)
@@ -70,26 +68,27 @@ def main(argv=None):
 
 def policy_model(work):
     """The Run of a model that sorts six digits, but not well."""
-    base, folder = work / "base", work / "policy"
-    if not (folder / "checkpoint.npz").exists():
+    folder = work / "policy"
+    if not finetuning.finished(folder, POLICY_STEPS):
+        base = finetuning.base_model(work / "base")
         say("the policy")
-        model, settings = preset("llama-1m")
-        settings = dataclasses.replace(
-            settings, steps=BASE_STEPS, batch=16, warmup=20, lr=4e-3, optimizer="adamw", device="cpu", eval_every=0, save_every=0
-        )
-        if not (base / "checkpoint.npz").exists():
-            train(model, settings, prepare("samples", base / "data", WING.encode, "uint8"), base, report=Progress(BASE_STEPS))
-        start = checkpoint.load(base, "float32")
-        model = dataclasses.replace(start.model_config, vocab_size=CHAT.vocab_size)
+        model = dataclasses.replace(base.model_config, vocab_size=CHAT.vocab_size)
         config = dataclasses.replace(
-            FINE_TUNING, steps=POLICY_STEPS, batch=64, lr=2e-3, device="cpu", dtype="float32", save_every=0, eval_every=100
+            FINE_TUNING, steps=POLICY_STEPS, **LEARNING, device="cpu", dtype="float32", save_every=0, eval_every=50
         )
         data, golden = (
             conversations.tokenized([told(side, count)], CHAT, WING.encode, model.context)
             for side, count in (("train", POLICY_EXAMPLES), ("held_out", 100))
         )
-        fine_tune(model, config, SFTConfig(), data, golden, start.params, folder, report=Progress(POLICY_STEPS))
+        fine_tune(model, config, SFTConfig(), data, golden, base.params, folder, report=Progress(POLICY_STEPS))
     return checkpoint.load(folder, "float32")
+
+
+def start_model(work):
+    """The Run that reward models begin as: fine-tuned on enough examples to sort six digits (`finetuning.py`)."""
+    kind, name, seed = "masking", "prompts count 0", 0
+    finetuning.run(work, finetuning.base_model(work / "base"), kind, name, seed)
+    return checkpoint.load(finetuning.folder_of(work, kind, name, seed), "float32")
 
 
 def told(side, count):
@@ -100,23 +99,23 @@ def told(side, count):
 def policy_facts(work, policy):
     """How often the policy is right on held-out prompts, by its likeliest answer and sampled."""
     return kept(work / "policy" / "facts.json", lambda: {
-        name: value for name, value in report.judged(SPEAKER, policy, told("held_out", 200), samples=8)[1].items()
+        name: value for name, value in report.judged(SPEAKER, policy, told("held_out", ASKED), samples=8)[1].items()
         if name in ("exact", "pass@1", "pass@8")
     })  # fmt: skip
 
 
-def reward_model(work, policy, name, seed):
+def reward_model(work, start, name, seed):
     """The Run of a reward model, trained now unless it is there."""
     folder = work / f"{name.replace(' ', '-')}-{seed}"
-    if not (folder / "checkpoint.npz").exists():
+    pairs, steps = SIZES[name]
+    if not finetuning.finished(folder, steps):
         say(f"{name}, seed {seed}")
-        pairs, steps = SIZES[name]
         config = dataclasses.replace(
-            TRAINING["RewardConfig"], steps=steps, batch=64, lr=1e-3, seed=seed, device="cpu", dtype="auto",
+            TRAINING["RewardConfig"], steps=steps, **LEARNING, seed=seed, device="cpu", dtype="float32",
             save_every=0, eval_every=max(50, steps // 10),
         )  # fmt: skip
         data = Comparisons(compared("train", pairs, seed), compared("held_out", 200, 100))
-        train_reward(policy, config, RewardConfig(centring=0.01), data, folder, report=Progress(steps))
+        train_reward(start, config, RewardConfig(centring=CENTRING), data, folder, report=Progress(steps))
         pictures.training(rows_of(folder), folder / "training_curve.png", f"Reward model, {name}, seed {seed}")
     return checkpoint.load(folder, "float32")
 
@@ -129,7 +128,7 @@ def rows_of(folder):
 
 def compared(side, count, seed):
     """Graded pairs as a model reads them."""
-    return encoded(graded(TASK, side, count, seed, margins=True), CHAT, WING.encode, 128)
+    return encoded(graded(TASK, side, count, seed, margins=True), CHAT, WING.encode, 64)
 
 
 def report_of(work, name, seed, run):
@@ -149,12 +148,16 @@ def best_of(work, policy, models):
     few, many = models["few pairs"], models["many pairs"]
     choices = {"one model of few pairs": ([few[0]], "mean"), "three of few pairs, their mean": (few, "mean")}
     choices |= {"three of few pairs, the worst": (few, "worst"), "one model of many pairs": ([many[0]], "mean")}
-    found = {}
+    drawn, found = [], {}
     for name, (runs, rule) in choices.items():
-        path = work / f"best-{name.replace(' ', '-').replace(',', '')}.json"
-        found[name] = kept(path, lambda runs=runs, rule=rule: judging.best_of(
-            SPEAKER, policy, runs, TASK, PROMPTS, SAMPLES, rule, seed=1
-        ))  # fmt: skip
+
+        def measure(runs=runs, rule=rule):
+            if not drawn:
+                say("the policy answers")
+                drawn.extend(judging.sampled_answers(SPEAKER, policy, TASK, PROMPTS, SAMPLES, policy.model_config.context, 1))
+            return judging.best_of_answers(SPEAKER, runs, *drawn, rule)
+
+        found[name] = kept(work / f"best-{name.replace(' ', '-').replace(',', '')}.json", measure)
     return found
 
 
@@ -200,11 +203,11 @@ BEST = (
 def words(found):
     policy = found["policy"]
     return (
-        f"The policy has {found['parameters']:,} parameters (preset llama-1m, bytes) and {POLICY_EXAMPLES} examples of sorting six "
-        f"digits behind it: greedy it is right on {policy['exact']:.1%} of held-out prompts, sampled on {policy['pass@1']:.1%}, in "
-        f"one of eight samples on {policy['pass@8']:.1%}. Reward models begin as the policy with a new head. AdamW, batches of "
-        f"64 pairs, centring 0.01; {JUDGED:,} held-out pairs. {found['environment'].get('cpu', 'CPU')}. Written by "
-        "`python -m bench.reward_models`."
+        f"The policy has {found['parameters']:,} parameters (bytes; 2 layers of width 64, the architecture of Llama) and "
+        f"{POLICY_EXAMPLES} examples of sorting six digits behind it: greedy it is right on {policy['exact']:.1%} of held-out "
+        f"prompts, sampled on {policy['pass@1']:.1%}, in one of eight samples on {policy['pass@8']:.1%}. Reward models begin as "
+        f"the same model fine-tuned on 5,000 examples, with a new head. AdamW, batches of {LEARNING['batch']} pairs, centring {CENTRING}; {JUDGED:,} held-out pairs. "
+        f"{found['environment'].get('cpu', 'CPU')}. Written by `python -m bench.reward_models`."
     )
 
 

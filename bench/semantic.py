@@ -33,6 +33,16 @@ EXPERIMENTS = {
         "cpu": "",
         "gpu": "--steps 6000 --diffusion-steps 12000 --width 512 --layers 6 --batch 128 --lr 5e-4 --seeds 3",
     },
+    "thoughts": {
+        "tiny": "--seeds 1 --steps 4 --batch 4 --eval-every 2 --hops 2 --nodes 4 --width 8 --heads 2",
+        "cpu": "--seeds 1",
+        "gpu": "--seeds 5 --hops 8 --nodes 20 --width 128 --steps 10000 --batch 512",
+    },
+    "context": {
+        "tiny": "--data pydoc --seeds 1 --steps 2 --batch 8 --pairs 3 --vocab-size 50 --width 8 --heads 2 --span 2",
+        "cpu": "--data pydoc --seeds 1",
+        "gpu": "--data stdlib --seeds 5 --steps 10000 --batch 512 --pairs 200 --vocab-size 20000 --width 128 --span 32",
+    },
     "tokenizations": {
         "tiny": "--data samples --size tiny",
         "cpu": "--data stdlib --flops 1e12",

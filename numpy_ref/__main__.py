@@ -5,6 +5,7 @@ import sys
 import numpy as np
 
 from numpy_ref import cli
+from numpy_ref.context.loop import train_senses
 from numpy_ref.concepts import autoencoder, baselines, initialise, normaliser, residual_quantiser, speak, step
 from numpy_ref.device import choose_device, choose_dtype, product_speed
 from numpy_ref.dpo.loop import train_dpo
@@ -22,7 +23,10 @@ from numpy_ref.reward.loop import train_reward
 from numpy_ref.reward.model import ensemble
 from numpy_ref.grpo.loop import train_grpo
 from numpy_ref.ppo.loop import train_ppo
+from numpy_ref.hyperbolic.trainer import Trainer as GraphTrainer
 from numpy_ref.patching.trainer import Trainer
+from numpy_ref.thoughts.evaluate import searched
+from numpy_ref.thoughts.loop import train_units
 from numpy_ref.tokenizers import boundless, bpe, unigram, wordpiece
 from numpy_ref.tokenizers.byte import Decoder, encode
 from numpy_ref.training.checkpoint import load, save
@@ -73,6 +77,7 @@ WING = cli.Wing(
         "bpe": bpe.train, "unigram": unigram.train, "wordpiece": wordpiece.train, "boundless": boundless.train,
     },
     byte_trainer=Trainer,
+    graph_trainer=GraphTrainer,
     fine_tune=fine_tune,
     model_weights=model_weights,
     conversation_losses=conversation_losses,
@@ -87,6 +92,9 @@ WING = cli.Wing(
     accuracy_by=accuracy_by,
     best_of_n=best_of_n,
     ensemble=ensemble,
+    train_units=train_units,
+    search_units=searched,
+    train_senses=train_senses,
     concepts=CONCEPTS,
     to_numpy=np.asarray,
     from_numpy=np.asarray,

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from numpy_ref import commands, memory, run_plots, tokenization_commands, tokenizer_commands
+from numpy_ref import commands, hyperbolic_commands, memory, run_plots, tokenization_commands, tokenizer_commands
 from numpy_ref.chat import chat as chat_command
 from numpy_ref.concepts import commands as concept_commands
 from numpy_ref.concepts.config import KINDS
 from numpy_ref.concepts.settings import ExperimentConfig
 from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig
+from numpy_ref.context import commands as context_commands
 from numpy_ref.errors import RunWarning, UserError
 from numpy_ref.presets import PRESETS
 from numpy_ref.reward import commands as reward_commands
@@ -28,6 +29,7 @@ from numpy_ref.rl import commands as rl_commands
 from numpy_ref.rl import settings as rl_settings
 from numpy_ref.sft import commands as sft_commands
 from numpy_ref.sft.settings import TRAINING, SFTConfig
+from numpy_ref.thoughts import commands as thought_commands
 
 DEFINITION = "text in, text out: the wings compute"
 
@@ -70,9 +72,13 @@ class Wing:
     accuracy_by: Callable | None = None  # reward/evaluation.py
     best_of_n: Callable | None = None  # reward/evaluation.py
     ensemble: Callable | None = None  # reward/model.py
+    train_units: Callable | None = None  # thoughts/loop.py
+    search_units: Callable | None = None  # thoughts/evaluate.py: searched
+    train_senses: Callable | None = None  # context/loop.py
     concepts: dict | None = None  # name -> function of concepts/
     chat: Any = None  # the ChatFormat of a model that knows one, whose control ids the decoder then shows
     byte_trainer: Callable | None = None  # patching/trainer.py: Trainer
+    graph_trainer: Callable | None = None  # hyperbolic/trainer.py: Trainer
     vocabulary: Any = None  # of a tokenizer of one of these kinds, whose methods are then in encode, encode_all and decoder
 
 
@@ -228,6 +234,8 @@ def build_parser(wing):
 
     add_rewards(command)
     add_reinforcement(command)
+    thought_commands.add(command, add_fields)
+    context_commands.add(command, add_fields)
     add_concepts(command)
 
     tokenizer = chooser.add_parser("tokenizer", help="train, use, convert or look at a tokenizer")
@@ -241,6 +249,7 @@ def build_parser(wing):
 
     tokenizer_commands.add(action)
     tokenization_commands.add(command, add_fields)
+    hyperbolic_commands.add(command, add_fields)
     return parser, subparsers
 
 
@@ -365,9 +374,12 @@ def add_dtype(parser):
     parser.add_argument("--dtype", choices=dtype.metadata["choices"], help="number format (that of the checkpoint)")
 
 
-def add_fields(parser, kind, defaults):
-    """One option for each field of the dataclass ``kind``; the help names the values of ``defaults``."""
+def add_fields(parser, kind, defaults, leave_out=()):
+    """One option for each field of the dataclass ``kind``, but those to ``leave_out``; the help names the values of
+    ``defaults``."""
     for field in fields(kind):
+        if field.name in leave_out:
+            continue
         flag, default = "--" + field.name.replace("_", "-"), getattr(defaults, field.name)
         shown = f"{default:.4g}" if isinstance(default, float) else default
         help = f"{field.metadata['help']} ({shown})".replace("%", "%%")

@@ -40,6 +40,14 @@ def given(options, kind):
     return {name: getattr(options, name) for name in names if hasattr(options, name)}
 
 
+def whole(options, name, least):
+    """A whole number among the options, or None. Raises UserError for one that is too small."""
+    value = getattr(options, name, None)
+    if value is not None and value < least:
+        raise UserError(f"--{name.replace('_', '-')} {value} is not allowed; give a whole number of at least {least}")
+    return value
+
+
 def train(wing, options):
     """Train, or go on with a run, on all processes. Ctrl-C, SIGTERM and the end of a time budget save first."""
     with wing.processes(getattr(options, "device", "auto")) as processes:

@@ -266,7 +266,7 @@ class TrainConfig:
     sequence_balance_loss: float = option(0.0, "experts: the same, in each sequence")
     router_z_loss: float = option(0.0, "experts: weight of logsumexp(router logits)^2")
     router_bias_rate: float = option(1e-3, "experts: how far the balancing bias moves a step")
-    capacity_factor: float = option(0.0, "experts: room for so many times an equal load in each row (0: for all)")
+    capacity_factor: float = option(0.0, "experts: room for so many times an equal load in each row (0: no limit)")
     loss_chunk: int = option(0, "tokens whose logits exist at once in the loss (0: all, unless they are many)")
     recompute: bool = option(False, "compute each block again in the backward pass, to save its memory")
     dtype: str = option("auto", "number format of activations; master weights stay float32", DTYPES)

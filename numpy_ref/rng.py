@@ -27,7 +27,8 @@ STREAM_ADAPTER = 20 << 32  # + number of what is trained
 STREAM_ROLLOUT = 32 << 32  # + number of the rollout
 STREAM_MINIBATCH = 33 << 32  # + number of the pass over a rollout
 STREAM_SEGMENTS = 64 << 32  # + 0: where a text is cut into tokens
-STREAM_STORIES = 80 << 32  # + 0 ... 3: what may follow, + 4: stories, + 8 and more: noise of training
+STREAM_THOUGHTS = 80 << 32  # + 0: problems to learn from, + 1: held-out ones, + 2: drawn units
+STREAM_STORIES = 81 << 32  # + 0 ... 3: what may follow, + 4: stories, + 8 and more: noise of training
 
 _WORD = 0xFFFFFFFF
 _ROUNDS = 10

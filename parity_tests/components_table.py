@@ -42,6 +42,8 @@ PARTS = {
     "tokenizers.patches": "10",
     "model.hash_ngrams": "10",
     "patching": "10",
+    "thoughts": "10",
+    "context": "10",
     "model.router": "5",
     "model.balance": "5",
     "model.moe": "5",

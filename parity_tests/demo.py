@@ -1,4 +1,4 @@
-"""``make demo``: train a model on real text, look at it, and see NumPy say the same words.
+"""``make demo``: train a model on real text, look at it, and see NumPy say the same words. Then reward it for sorting.
 
     python -m parity_tests.demo [--out runs/demo] [--steps N]
 
@@ -25,6 +25,7 @@ from numpy_ref.inference.generate import generate as numpy_generate
 from numpy_ref.interrupt import Interrupted
 from numpy_ref.model.transformer import transformer as numpy_transformer
 from numpy_ref.progress import Progress, clock, counter
+from parity_tests import second_act
 from torch_impl.inference.attention_maps import attention_maps
 from torch_impl.inference.generate import generate
 from torch_impl.model.transformer import transformer
@@ -84,10 +85,16 @@ def main(argv=None):
 
     heading(5, "NumPy reads the checkpoint and goes on; greedy, float32")
     fine = side_by_side(out, device)
-    print(f"\nThe run is in {out}: checkpoint.npz, config.json, log.jsonl, two pictures, data/. Try:")
+
+    try:
+        second_act.perform(wing.load(out, "float32", device), out, device, heading, options.steps)
+    except Interrupted as stop:
+        return stop.status
+    print(f"\nThe run is in {out}: checkpoint.npz, config.json, log.jsonl, two pictures, data/; in taught/ and rewarded/ the others. Try:")
     print(f"  .venv/bin/python -m torch_impl chat --checkpoint {out}")
     print(f"  .venv/bin/python -m numpy_ref generate --checkpoint {out} --prompt 'The future of' --temperature 0.8")
     print(f"  .venv/bin/python -m torch_impl inspect --checkpoint {out}")
+    print(f"  .venv/bin/python -m torch_impl chat --checkpoint {out}/rewarded --greedy     and then: sort 314159=")
     return 0 if fine else 1
 
 
@@ -100,7 +107,7 @@ def options_of(argv):
 
 
 def heading(number, words):
-    print(f"\n\033[1m[{number}/5] {words}\033[0m" if sys.stdout.isatty() else f"\n[{number}/5] {words}", flush=True)
+    print(f"\n\033[1m[{number}/7] {words}\033[0m" if sys.stdout.isatty() else f"\n[{number}/7] {words}", flush=True)
 
 
 def show_samples(wing, run, sample):

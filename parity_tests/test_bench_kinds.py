@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from bench import inference, kernels, kinds, plan, preferences, quality, report, rows, speculation, windows, worker
+from bench import inference, kernels, kinds, moe, plan, preferences, quality, report, rows, speculation, windows, worker
 from bench.machine import measure as limits
 from numpy_ref.config import parameter_count
 from numpy_ref.presets import preset
@@ -125,7 +125,8 @@ def test_sections(tmp_path):
                         "memory": 1 << 20,
                         "tokens": 64 * int((mode.split() + ["1"])[1]) if mode.startswith("decode") else 512,
                         "flops": 1e9, "bytes": 1 << 30,
-                        "figures": {"step_bytes": 1 << 20, "proposed": 10, "accepted": 5, "steps": 7, "pairs": 32},
+                        "figures": {"step_bytes": 1 << 20, "proposed": 10, "accepted": 5, "steps": 7, "pairs": 32}
+                        | {"generation": 0.5, "scoring": 0.0, "update": 0.5},
                     }
                     for number, mode in enumerate(job["modes"])
                 }  # fmt: skip
@@ -139,7 +140,8 @@ def test_sections(tmp_path):
     for words in (
         "## Inference: llama-10m", "batch 32: 64 tokens", "## Sliding windows", "16,384", "## Quality of quantised",
         "groups of 128", "## Speculative decoding", "50%", "## Fused attention", "Best against the best peer",
-        "![windows](windows.png)", "![inference](inference.png)", "## Reward models: llama-1m", "as fast as TRL's best",
+        "![windows](windows.png)", "![inference](inference.png)", "## Reward models: llama-1m", "as many pairs a second as TRL",
+        "## A layer of experts", "![experts](moe.png)", "Mixtral's of dense",
     ):  # fmt: skip
         assert words in text, words
 
@@ -172,3 +174,30 @@ def test_reward_models(tmp_path):
     assert peers == {"numpy", "torch", "trl"}
     texts = [text for batch in preferences.pairs(jobs[0]) for one in batch for text in one.texts]
     assert all(24 <= len(text) <= 128 for text in texts) and len({len(text) for text in texts}) > 40
+
+
+@pytest.mark.parametrize("dtype", moe.FORMATS)
+def test_a_layer_of_experts(dtype, tmp_path):
+    """Ours, the loop and the dense layer pass the gate, and count the operations that a token meets; so does Mixtral."""
+    jobs = moe.groups(plan.Options(peers=True))[moe.FORMATS.index(dtype)]
+    assert [job["implementation"] for job in jobs] == list(moe.WHO)
+    shape = {"width": 32, "hidden": 16}
+    for job in jobs:
+        small = job | QUICK | {"cache": str(tmp_path), "shape": shape, "modes": ["5 2 48"]}
+        answer = worker.answer(small)
+        if answer["status"] == "unavailable" and job["implementation"].startswith("hf"):
+            continue
+        [row] = made(small, answer)
+        assert row["tokens"] == 48 and row["flops"] == 18 * 48 * 2 * 32 * 16
+    wide = moe.inputs(shape | {"experts": 5, "tokens": 48})
+    logits = np.sort(wide["x"] @ wide["router.weight"].T, -1)
+    assert (np.diff(logits) > 0.9).all()  # nobody's rounding changes a choice
+
+
+def test_a_wrong_layer_of_experts_gets_no_time(monkeypatch, tmp_path):
+    """Weights that are raw logits: refused."""
+    job = moe.groups(plan.Options())[0][0] | QUICK | {"cache": str(tmp_path), "modes": ["5 2 48"]}
+    job |= {"shape": {"width": 32, "hidden": 16}}
+    monkeypatch.setattr("torch_impl.model.moe.gate_weights", lambda logits, indices, *_: logits.gather(-1, indices))
+    answer = worker.answer(job)
+    assert answer["status"] == "parity_failed" and "modes" in answer

@@ -440,6 +440,17 @@ def test_sorted_experts_are_the_loop(dtype, sizes):
         assert ours.dtype == loop.dtype and (ours - loop).abs().max() <= unit * max(1, loop.abs().max())
 
 
+@pytest.mark.parametrize("activation", ["swiglu", "geglu", "gelu"])
+@pytest.mark.parametrize("size", [1, 100, 1000])
+def test_parts_of_the_rows_are_the_whole(size, activation, monkeypatch):
+    """On a processor what is done element by element goes through the rows in parts, the last one shorter."""
+    leaves, indices = case(torch.float64, activation=activation)
+    whole = results(torch_moe.experts, leaves, indices, activation)
+    monkeypatch.setattr(WINGS[1].module("model.grouped"), "CACHED", size)
+    for ours, expected in zip(results(torch_moe.experts, leaves, indices, activation), whole):
+        close(ours.numpy(), expected.numpy(), 1e-13)
+
+
 @pytest.mark.parametrize("most", [None, 96, 120])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 def test_nothing_is_read_that_nobody_wrote(dtype, most):

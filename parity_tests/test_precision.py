@@ -88,7 +88,8 @@ MODEL = ModelConfig(vocab_size=32, context=16, layers=2, width=32, heads=4, feed
 MODERN = dataclasses.replace(
     MODEL, kv_heads=2, activation="swiglu", norm="rms", positions="rope", qk_norm=True, tie_embeddings=True, dropout=0.0
 )
-TRAIN = TrainConfig(steps=30, batch=4, lr=1e-2, warmup=5, device="cpu")
+EXPERTS = dataclasses.replace(MODERN, experts=4, shared_experts=1, noisy_router=True, scoring="sigmoid")
+TRAIN = TrainConfig(steps=30, batch=4, lr=1e-2, warmup=5, device="cpu", balance_loss=0.0, sequence_balance_loss=0.01)
 
 
 def batches(count=30):
@@ -116,7 +117,7 @@ def distance(one, other):
 
 @pytest.mark.parametrize("changes", [{}, {"loss_chunk": 5, "accumulate": 2}], ids=["plain", "chunks"])
 @pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("model", [MODEL, MODERN], ids=["classic", "modern"])
+@pytest.mark.parametrize("model", [MODEL, MODERN, EXPERTS], ids=["classic", "modern", "experts"])
 def test_both_sides_round_at_the_same_places(model, dtype, changes):
     """The two 16-bit gradients are as far from the exact one as each other, and nearer to each other than by chance."""
     exact = gradients(WINGS[0], model, "float64")

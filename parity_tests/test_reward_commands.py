@@ -84,6 +84,7 @@ def test_models_are_judged(folders, wing, capsys, tmp_path):
     assert run(wing, *ask, "--json") == 0
     one = json.loads(capsys.readouterr().out)
     assert one["pairs"] == 20 and sum(one["calibration"]["count"]) == 20 == sum(one["margins"]["pairs"])
+    assert min(one["margins"]["pairs"]) > 0  # margins that are equal, but for a rounding, are in one group
     policy = ("--policy", folders[str(wing), "dpo"], "--prompts", 2, "--samples", 4)
     assert run(wing, *ask, "--member", models[1], "--rule", "worst", *policy, "--out", tmp_path / "judged") == 0
     printed = capsys.readouterr().out
@@ -154,6 +155,13 @@ def test_what_is_refused(base, folders, tmp_path, capsys):
     assert "answers no prompts" in refused(capsys, "judge", "--checkpoint", reward, "--data", "sort-4", "--policy", base)
     assert "answers no prompts" in refused(capsys, "judge", "--checkpoint", reward, "--data", "sort-4", "--policy", reward)
     assert "give --data sort-6" in refused(capsys, "judge", "--checkpoint", reward, "--data", reward / "data/train.jsonl", "--policy", dpo)
+    judged = ("judge", "--checkpoint", reward, "--data", "sort-4", "--policy", dpo)
+    for name in ("--pairs", "--prompts", "--samples"):
+        assert f"{name} 0 is not allowed" in refused(capsys, *judged, name, 0)
+    assert "--seed -1 is not allowed" in refused(capsys, *judged, "--seed", -1)
+    assert "--k -1.0 is not allowed" in refused(capsys, *judged, "--member", reward, "--rule", "lower", "--k", -1.0)
+    for name in ("--pairs", "--held-out-pairs"):
+        assert f"{name} -3 is not allowed" in refused(capsys, "reward", "--checkpoint", base, *new, "--data", "sort-4", name, -3)
     assert "--data is missing" in refused(capsys, "reward", "--checkpoint", base, *new)
     assert "already holds a run" in refused(capsys, "dpo", "--checkpoint", base, "--data", "sort-4", "--out", dpo)
     assert "was begun by the command dpo" in refused(capsys, "reward", "--resume", "--out", dpo)

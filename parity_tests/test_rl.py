@@ -17,7 +17,9 @@ from numpy_ref.config import SampleConfig
 from numpy_ref.errors import RunWarning, UserError
 from numpy_ref.rl import settings as rl_settings
 from numpy_ref.rl.parts import policy_params
+from numpy_ref.rl.prompts import TaskPrompts
 from numpy_ref.rl.rewards import Each, Judge
+from numpy_ref.tasks.builtin import find
 from parity_tests import rl_toys
 from parity_tests.rl_toys import CONFIG, TRAIN, base, judge, source
 from parity_tests.wings import WINGS, plain
@@ -312,6 +314,18 @@ def test_dynamic_sampling_fills_up_with_groups_that_differ(wing):
     rewards = plain(batch["rewards"]).reshape(-1, 2)
     assert (rewards[:, 0] != rewards[:, 1]).all() and len(rewards) == 4
     assert 1 < facts["rollouts"] <= 7 and facts["drawn"] == 4 * facts["rollouts"]
+
+
+@both
+@pytest.mark.parametrize("share, levels", [(1.0, [0.0, 0.25, 0.5]), (0.0, [0.0, 0.0, 0.0])], ids=["right", "wrong"])
+def test_difficulty_follows_what_is_right_not_what_is_paid(wing, share, levels, tmp_path):
+    """Rewards in units of their own say nothing about a pass rate; only the tasks' judges move the level."""
+    tasks = [dataclasses.replace(find(name), judge=lambda *_: share, needs_end=False) for name in ("sort-2", "sort-3", "sort-4")]
+    settings = dataclasses.replace(GRPO, adaptive=0.5, tokens=3)
+    rewards = Judge((Each("letters", lambda one: 7 * rl_toys.letters(one) - 20),))
+    found, rows = run(wing, settings, tmp_path, prompts=TaskPrompts(tasks, rl_toys.SPEECH), rewards=rewards)
+    assert [row["level"] for row in rows] == levels and all(row["passed"] == share for row in rows)
+    assert found.extra["level"] == pytest.approx(levels[-1] + 0.25 * share)  # so a resumed run goes on from there
 
 
 @both

@@ -64,6 +64,8 @@ def test_ppo_learns_from_a_reward_model_and_a_checker_together(wing, models, tmp
     )  # fmt: skip
     row = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
     assert {"reward_reward", "reward_closeness", "explained_variance", "kl"} <= set(row)
+    run(wing, "ppo", "--resume", "--out", out, "--steps", "3", "--device", "cpu")
+    assert json.loads((out / "log.jsonl").read_text().splitlines()[-1])["step"] == 3
     run(wing, "generate", "--checkpoint", out, "--prompt", "sort 312=", "--tokens", "3", "--device", "cpu")
     run(wing, "grpo", "--checkpoint", out, "--task", "sort-3", "--out", tmp_path / "more", "--device", "cpu", *SMALL)
 

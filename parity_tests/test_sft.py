@@ -334,6 +334,17 @@ def test_bad_input_is_one_clear_line(wing, bad, runs, tmp_path, capsys):  # noqa
 
 
 @both
+def test_a_file_of_any_name_holds_its_own_prompts_out(wing, tuned, runs, tmp_path):  # noqa: F811
+    """What is judged was not trained on, also where the file does not end in .jsonl."""
+    source = shutil.copy(tuned / "talk.jsonl", tmp_path / "talk.txt")
+    arguments = ["--checkpoint", runs[str(wing)], "--data", source, "--out", tmp_path / "run"]
+    assert run(wing, "sft", *arguments, *FEW, "--judge", 100) == 0
+    judged = {json.loads(line)["prompt"] for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines()}
+    held_out = {one.prompt[-1]["content"] for one in conversations.split(instructions.read(source))[1]}
+    assert judged == held_out
+
+
+@both
 def test_resuming_other_conversations_is_refused(wing, tuned, tmp_path, capsys):
     out = shutil.copytree(tuned / str(wing), tmp_path / "run")
     for more, words in ((["--prompt-weight", 0.5], "prompt_weight=0.0"), (["--data", "copy-2"], "data="), (["--seed", 3], "seed=0")):

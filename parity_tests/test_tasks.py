@@ -1,6 +1,7 @@
 """The built-in tasks: reproducible, judged rightly, and without a held-out prompt in training."""
 
 import json
+import re
 import string
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from numpy_ref.data.corpus import documents
 from numpy_ref.errors import UserError
+from numpy_ref.tasks import countdown
 from numpy_ref.tasks.builtin import CLASSES, DEFAULTS, KINDS, QUESTIONS, find, sentences
 from numpy_ref.tasks.task import Draws, Example, closeness, example, examples, is_held_out, normalised, score
 
@@ -92,6 +94,46 @@ def test_answers_are_what_the_prompt_asks_for(kind):
         for one in examples(find(f"{kind}-{level}"), "held_out", 3, seed=1):
             word, given = one.prompt.removesuffix("=").split()
             assert word == kind and one.answer == solve[kind](given)
+
+
+@pytest.mark.parametrize("count", (2, 3, 4, 6))
+def test_countdown_can_be_solved(count):
+    """By Python's own arithmetic: every answer uses the numbers of its prompt and has the value asked for."""
+    for one in examples(find(f"countdown-{count}"), "train", 60, seed=2):
+        words = one.prompt.removesuffix("=").split()
+        assert words[0] == "countdown" and words[2] == "from" and len(words) == 3 + count
+        assert sorted(re.findall("[0-9]+", one.answer)) == sorted(words[3:])
+        assert set(one.answer) <= set("0123456789+-*()") and eval(one.answer) == int(words[1])
+
+
+def test_countdown_takes_any_right_expression_and_nothing_else():
+    task, one = find("countdown-3"), Example("countdown 27 from 3 5 4=", "(5+4)*3", "")
+    for completion in ("(5+4)*3", "3*(4+5)", "(3)*((4+5))", "3*5+3*4", "3*5+4", "5*4+7", "5*4*3", "3+4+5"):
+        wanted = 1.0 if eval(completion) == 27 and sorted(re.findall("[0-9]", completion)) == ["3", "4", "5"] else 0.0
+        tried = sorted(re.findall("[0-9]", completion)) == ["3", "4", "5"]
+        assert score(task, one, completion, True) == (wanted or countdown.TRIED * tried), completion
+        assert score(task, one, completion, False) == 0.0
+    for broken in ("", "27", "(5+4)*3)", "((5+4)*3", "(5+4)3", "3*(4+5)=27", "-3+4*5", "3**5*4", "3 * (4+5)", "+", "3*(4+٥)",
+                   "(" * 5000, "__import__('os')", "3*(4+5)\n", "()", "3*(4+5"):  # fmt: skip
+        assert score(task, one, broken, True) == 0.0, broken
+
+
+@given(st.recursive(st.integers(0, 999).map(str), lambda part: st.one_of(
+    st.tuples(part, st.sampled_from("+-*"), part).map("".join), part.map("({})".format)), max_leaves=12))
+@settings(max_examples=100)
+def test_expressions_have_their_value(text):
+    """Precedence, order and parentheses, against Python's; numbers are those that were written."""
+    if len(text) <= countdown.LONGEST:
+        assert countdown.evaluated(text) == (eval(text), [int(number) for number in re.findall("[0-9]+", text)])
+
+
+def test_the_same_numbers_and_target_are_on_the_same_side():
+    """A change of order is no new question."""
+    sides = {}
+    for split in ("train", "held_out"):
+        for one in examples(find("countdown-2"), split, 300 if split == "train" else 30, seed=4):
+            target, numbers = countdown.asked(one.prompt)
+            assert sides.setdefault((target, *sorted(numbers)), split) == split
 
 
 def test_sizes_follow_the_difficulty():

@@ -3,6 +3,7 @@
 import torch
 
 from numpy_ref import cli
+from torch_impl.context.loop import train_senses
 from torch_impl.concepts import autoencoder, baselines, initialise, normaliser, residual_quantiser, speak, step
 from torch_impl.device import choose_device, choose_dtype, product_speed
 from torch_impl.dpo.loop import train_dpo
@@ -19,7 +20,10 @@ from torch_impl.reward.loop import train_reward
 from torch_impl.reward.model import ensemble
 from torch_impl.grpo.loop import train_grpo
 from torch_impl.ppo.loop import train_ppo
+from torch_impl.hyperbolic.trainer import Trainer as GraphTrainer
 from torch_impl.patching.trainer import Trainer
+from torch_impl.thoughts.evaluate import searched
+from torch_impl.thoughts.loop import train_units
 from torch_impl.tokenizers import boundless, bpe, unigram, wordpiece
 from torch_impl.tokenizers.byte import Decoder, encode
 from torch_impl.training.checkpoint import load, save
@@ -71,6 +75,7 @@ WING = cli.Wing(
         "bpe": bpe.train, "unigram": unigram.train, "wordpiece": wordpiece.train, "boundless": boundless.train,
     },
     byte_trainer=Trainer,
+    graph_trainer=GraphTrainer,
     fine_tune=fine_tune,
     model_weights=model_weights,
     conversation_losses=conversation_losses,
@@ -85,6 +90,9 @@ WING = cli.Wing(
     accuracy_by=accuracy_by,
     best_of_n=best_of_n,
     ensemble=ensemble,
+    train_units=train_units,
+    search_units=searched,
+    train_senses=train_senses,
     concepts=CONCEPTS,
     to_numpy=lambda value: value.detach().cpu().numpy(),
     from_numpy=torch.from_numpy,

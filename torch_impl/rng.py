@@ -27,7 +27,8 @@ STREAM_ADAPTER = 20 << 32
 STREAM_ROLLOUT = 32 << 32
 STREAM_MINIBATCH = 33 << 32
 STREAM_SEGMENTS = 64 << 32  # + 0: where a text is cut into tokens
-STREAM_STORIES = 80 << 32
+STREAM_THOUGHTS = 80 << 32  # + 0: problems to learn from, + 1: held-out ones, + 2: drawn units
+STREAM_STORIES = 81 << 32
 
 _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # the constants of the paper's table 2

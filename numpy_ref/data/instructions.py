@@ -39,6 +39,11 @@ class Example:
         return self.messages[-1]["content"]
 
 
+def is_file(source):
+    """Whether a source is a file, there or not, and not the name of a task."""
+    return Path(source).suffix == ".jsonl" or Path(source).exists()
+
+
 def read(path, make=None, what="conversations"):
     """The Examples of a JSONL file, in order; or what ``make(line, place)`` makes of its lines, which are ``what``.
 

@@ -6,12 +6,14 @@
 """
 
 import dataclasses
+import math
 from pathlib import Path
 from time import perf_counter
 
 from numpy_ref import checkpoint_file, log
-from numpy_ref.commands import FIXED, given, opened, say, stopped, time_budget
+from numpy_ref.commands import FIXED, given, opened, say, stopped, time_budget, whole
 from numpy_ref.config import TrainConfig, parameter_count
+from numpy_ref.data import instructions
 from numpy_ref.data.chat_format import ChatFormat
 from numpy_ref.errors import UserError
 from numpy_ref.interrupt import Interrupted
@@ -42,15 +44,19 @@ def dpo(wing, options):
 
 def judge(wing, options):
     """Measure a reward model, or several together, on comparisons; and as what chooses the best of a policy's answers."""
+    for name, least in {"pairs": 1, "prompts": 1, "samples": 1, "seed": 0}.items():
+        whole(options, name, least)
+    rule, k = getattr(options, "rule", "mean"), getattr(options, "k", 1.0)
+    if not (math.isfinite(k) and k >= 0):
+        raise UserError(f"--k {k} is not allowed; give a number of deviations, at least 0")
     names = [options.checkpoint, *getattr(options, "member", [])]
     runs = [judging.opened_reward_model(wing, name, options) for name in names]
     found = preferences_of(options.data, "held_out", getattr(options, "pairs", None))
     comparisons = encoded(found, wing.chat, wing.encode, runs[0].model_config.context, pairs=False)
-    rule, k = getattr(options, "rule", "mean"), getattr(options, "k", 1.0)
     report = judging.measured(wing, runs, comparisons, rule, k)
     curves = None
     if hasattr(options, "policy"):
-        if _is_file(options.data):
+        if instructions.is_file(options.data):
             raise UserError("--policy answers the prompts of a task, whose right answers are known; give --data sort-6 or the like")
         policy = judging.opened_policy(wing, options.policy, options)
         task = builtin.find(options.data)
@@ -107,6 +113,8 @@ def _fresh(wing, options, out, kind):
             raise UserError(f"--{name} is missing; give a language model and comparisons to train on (or --resume a run)")
     if checkpoint_file.exists(out):
         raise UserError(f"{out} already holds a run; go on with it by --resume, or take another --out")
+    for name in ("pairs", "held_out_pairs"):
+        whole(options, name, 1)
     base = opened(wing, options)
     if any(checkpoint_file.is_quantized(value) for value in base.params.values()):
         raise UserError(f"the model in {options.checkpoint} is quantised: it can generate, but not train; give the original")
@@ -158,7 +166,7 @@ def _sides(options, seed, answers, check):
     while they still know the lines of their files."""
     first = preferences_of(options.data, "train", getattr(options, "pairs", None), seed, answers)
     check(first)
-    if _is_file(options.data) and not hasattr(options, "held_out"):
+    if instructions.is_file(options.data) and not hasattr(options, "held_out"):
         return preferences.split(first)
     source = getattr(options, "held_out", options.data)
     second = preferences_of(source, "held_out", getattr(options, "held_out_pairs", None), seed, answers)
@@ -168,7 +176,7 @@ def _sides(options, seed, answers, check):
 
 def preferences_of(source, side, count=None, seed=0, answers=2):
     """Preferences of a JSONL file, or synthetic ones of a task such as sort-6. Raises UserError for neither."""
-    if _is_file(source):
+    if instructions.is_file(source):
         return preferences.read(source)
     try:
         task = builtin.find(str(source))
@@ -176,10 +184,6 @@ def preferences_of(source, side, count=None, seed=0, answers=2):
         raise UserError(f"there is no file {str(source)!r}, and {error}") from None
     count = count or (PAIRS if side == "train" else HELD_OUT_PAIRS)
     return preferences.graded(task, side, count, seed, answers, margins=answers == 2)
-
-
-def _is_file(source):
-    return Path(source).suffix == ".jsonl" or Path(source).exists()
 
 
 def _stopped(wing, stop, out, name):

@@ -56,10 +56,10 @@ def measured(wing, runs, comparisons, rule="mean", k=1.0):
     fair = np.array([not one.tie for one in comparisons])
     if not fair.any():
         raise UserError("all comparisons are ties; give some in which one answer is better")
-    margins = np.array([one.margin for one in comparisons])[fair]
+    margins = np.round([one.margin for one in comparisons], 9)[fair]  # equal ones, however they were computed
     lead = wing.from_numpy(lead[fair])
     confidence, accuracy, count, error = (wing.to_numpy(value) for value in wing.calibration(lead))
-    edges = np.unique([*np.quantile(margins, np.arange(GROUPS) / GROUPS), np.nextafter(margins.max(), np.inf)])
+    edges = np.unique([*np.quantile(margins, np.arange(GROUPS) / GROUPS, method="lower"), np.nextafter(margins.max(), np.inf)])
     share, pairs = (wing.to_numpy(value) for value in wing.accuracy_by(lead, *map(wing.from_numpy, (margins, edges))))
     right = float(np.mean((np.sign(wing.to_numpy(lead)) + 1) / 2))
     return {
@@ -85,12 +85,22 @@ def judge_together(wing, runs, texts, rule="mean", k=1.0):
 def best_of(wing, policy, runs, task, prompts, samples, rule="mean", k=1.0, seed=0):
     """What the best of n answers of a policy is worth, by the models' reward, by the truth, and by chance.
 
-    Answers are sampled at temperature 1 and judged as the ids that they are. Returns {"n": [...], "worth": [...],
-    "correct": [...], "reward": [...], "oracle": [...], ...}. Raises UserError where no answer fits a model's context.
+    Answers are those of ``sampled_answers``. Returns the measures of ``best_of_answers`` and what was asked.
+    """
+    context = min(run.model_config.context for run in (policy, *runs))
+    answers = sampled_answers(wing, policy, task, prompts, samples, context, seed)
+    found = best_of_answers(wing, runs, *answers, rule, k)
+    return found | {"prompts": prompts, "samples": samples, "task": task.name}
+
+
+def sampled_answers(wing, policy, task, prompts, samples, context, seed=0):
+    """(texts, worth, correct) of so many samples for each of so many held-out prompts, at temperature 1.
+
+    texts: ids of each conversation as they were drawn, those of a prompt together; worth and correct: (prompts, samples).
+    Raises UserError where no answer fits the context.
     """
     chosen = examples(task, "held_out", prompts, seed)
     asked = [wing.chat.prompt([{"role": "user", "content": one.prompt}], wing.encode) for one in chosen]
-    context = min(run.model_config.context for run in (policy, *runs))
     room = context - max(map(len, asked)) - 1
     if room < 1:
         raise UserError(f"the prompts of {task.name} fill a context of {context}; take models with a larger one")
@@ -104,9 +114,14 @@ def best_of(wing, policy, runs, task, prompts, samples, rule="mean", k=1.0, seed
         texts.append(np.concatenate((asked[i // samples], row, [wing.chat.end] * ended)).astype(np.int64))
         truth.append(worth(task, one, answer) if ended else closeness(one, answer, False))
         right.append(score(task, one, answer, ended))
-    rewards = judge_together(wing, runs, texts, rule, k).reshape(prompts, samples)
-    truth, right = (np.array(values).reshape(prompts, samples) for values in (truth, right))
-    numbers = [n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256) if n <= samples]
+    return texts, *(np.array(values).reshape(prompts, samples) for values in (truth, right))
+
+
+def best_of_answers(wing, runs, texts, truth, right, rule="mean", k=1.0):
+    """{"n": [...], "worth": [...], "correct": [...], "reward": [...], "oracle": [...]} of ``sampled_answers``: what the best
+    of n by the models' reward is worth, and in "oracle" what the truly best is."""
+    rewards = judge_together(wing, runs, texts, rule, k).reshape(truth.shape)
+    numbers = [n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256) if n <= truth.shape[1]]
 
     def curve(proxy, values):
         arrays = wing.from_numpy(proxy), wing.from_numpy(values)
@@ -115,7 +130,6 @@ def best_of(wing, policy, runs, task, prompts, samples, rule="mean", k=1.0, seed
     return {
         "n": numbers, "kl": [pictures.kl_of_best_of(n) for n in numbers], "worth": curve(rewards, truth),
         "correct": curve(rewards, right), "reward": curve(rewards, rewards), "oracle": curve(truth, truth),
-        "prompts": prompts, "samples": samples, "task": task.name,
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from numpy_ref.grpo.advantages import informative
 from numpy_ref.reward.shaping import clip_rewards, missing_end_penalty
 from numpy_ref.rl.batch import chosen, joined
 from numpy_ref.rl.record import rollout_facts
-from numpy_ref.rl.rewards import Completion
+from numpy_ref.rl.rewards import Completion, pass_rate
 from numpy_ref.rl.rollout import rollout
 
 
@@ -58,7 +58,8 @@ def _judged(params, config, prompts, speech, judge, settings, seed, number):
     ids = [np.array(prompt.ids) for prompt in prompts]
     batch = rollout(params, config, ids, settings.sample(seed), speech.stop, settings.group, number)
     generated = perf_counter()
-    totals, valid, parts, failures = judge(completions(batch, prompts, settings.group, speech))
+    written = completions(batch, prompts, settings.group, speech)
+    totals, valid, parts, failures = judge(written)
     rewards = np.array(totals, batch["logprobs"].dtype)
     if settings.missing_end:
         rewards = missing_end_penalty(rewards, batch["ended"], settings.missing_end)
@@ -66,6 +67,7 @@ def _judged(params, config, prompts, speech, judge, settings, seed, number):
         rewards = clip_rewards(rewards, settings.reward_clip)
     batch |= {"rewards": rewards, "valid": np.array(valid)}
     said = {"generated": generated - start, "judged": perf_counter() - generated}
+    said |= {"passed": pass_rate(written)} if settings.adaptive else {}
     return batch, said | _described(batch, parts, failures, settings)
 
 

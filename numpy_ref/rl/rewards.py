@@ -61,6 +61,11 @@ class Model:
             return [math.nan] * len(completions)
 
 
+def pass_rate(completions):
+    """What the prompts' own tasks give the completions on average, whatever they are rewarded for."""
+    return sum(float(right(one.prompt, one.text, one.ended)) for one in completions) / len(completions)
+
+
 def checker(weight=1.0):
     """1 for what the prompt's task calls right."""
     return Each("right", lambda one: right(one.prompt, one.text, one.ended), weight)

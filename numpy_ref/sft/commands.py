@@ -12,8 +12,9 @@ from time import perf_counter
 import numpy as np
 
 from numpy_ref import checkpoint_file, log
-from numpy_ref.commands import FIXED, given, opened, picture, say, stopped, time_budget
+from numpy_ref.commands import FIXED, given, opened, picture, say, stopped, time_budget, whole
 from numpy_ref.config import SampleConfig, TrainConfig, from_json, parameter_count
+from numpy_ref.data import instructions
 from numpy_ref.data.chat_format import ChatFormat
 from numpy_ref.errors import UserError
 from numpy_ref.files import replace
@@ -38,8 +39,8 @@ def sft(wing, options):
             raise UserError("fine-tuning runs in one process; start it without torchrun")
         start, seconds, out = perf_counter(), time_budget(options), Path(options.out)
         for name in ("examples", "held_out_examples"):
-            _whole(options, name, 1)
-        judged = _whole(options, "judge", 0)
+            whole(options, name, 1)
+        judged = whole(options, "judge", 0)
         resume = getattr(options, "resume", False)
         wing, model, train, settings, asked, base = (_resumed if resume else _fresh)(wing, options, out)
         data, held_out, golden = _conversations(wing, model, settings, train.seed, asked)
@@ -92,7 +93,7 @@ def answers(wing, options):
     run = opened(wing, options)
     if not wing.chat:
         raise UserError(f"{options.checkpoint} knows no chat format; give a model that `sft` has fine-tuned")
-    limit, samples = _whole(options, "limit", 1), _whole(options, "samples", 0) or 0
+    limit, samples = whole(options, "limit", 1), whole(options, "samples", 0) or 0
     seed, side, found = getattr(options, "seed", 0), getattr(options, "side", "held_out"), []
     for source in options.data:
         found += conversations.examples(source, limit, seed, side)
@@ -153,14 +154,6 @@ def _check_plain(run, path):
         raise UserError(f"the model in {path} is quantised: it can generate, but not train; give the original")
 
 
-def _whole(options, name, least):
-    """A whole number among the options, or None. Raises UserError for one that is too small."""
-    value = getattr(options, name, None)
-    if value is not None and value < least:
-        raise UserError(f"--{name.replace('_', '-')} {value} is not allowed; give a whole number of at least {least}")
-    return value
-
-
 def _format(wing):
     """The chat format of a model: its own, or one above its tokenizer's vocabulary."""
     return wing.chat or ChatFormat(len(wing.vocabulary) if wing.vocabulary else 256)
@@ -205,7 +198,7 @@ def _conversations(wing, model, settings, seed, asked):
     else:
         golden = []
         for number, source in enumerate(sources):
-            if Path(source).suffix == ".jsonl":
+            if instructions.is_file(source):
                 groups[number], rest = conversations.split(groups[number])
                 golden += rest
             else:

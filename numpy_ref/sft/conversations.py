@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -46,9 +45,8 @@ def examples(source, count=None, seed=0, side="train"):
 
     Raises UserError for a source that is neither, and where a task has not that many prompts.
     """
-    path = Path(source)
-    if path.suffix == ".jsonl" or path.exists():
-        return instructions.read(path)
+    if instructions.is_file(source):
+        return instructions.read(source)
     try:
         kind = builtin.find(str(source))
     except UserError as error:

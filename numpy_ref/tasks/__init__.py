@@ -1,1 +1,1 @@
-"""Small tasks whose answers can be checked: sorting, adding, reversing, copying, token classes, questions on texts."""
+"""Small tasks whose answers can be checked: sorting, adding, reversing, copying, countdown, token classes, questions on texts."""

@@ -4,6 +4,7 @@
     add         add 57+68=                    125          digits of the larger number at most
     reverse     reverse hello=                olleh        letters
     copy        copy hello=                   hello        letters
+    countdown   countdown 27 from 3 5 4=      (4+5)*3      numbers to reach it with; many answers are right
     class       class 8 vowels xkqp=          aeouioae     characters to write; reward: the share that belongs to the class
     next-word   (sentences) next ancient=     harbour      sentences to look in; the word that follows a given one
     questions   (sentences) question=         an answer    sentences to look in; questions written for the `samples`
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from numpy_ref.data.corpus import documents
 from numpy_ref.errors import UserError
+from numpy_ref.tasks import countdown
 from numpy_ref.tasks.task import Example, Task, exact, same_words
 
 DEFINITION = "prompts, answers and their judges: text"
@@ -120,11 +122,12 @@ KINDS = {
     "add": (1, 18, "digits", DIGITS, _add, exact, True),
     "reverse": (2, 64, "letters", LETTERS, _reverse, exact, True),
     "copy": (2, 64, "letters", LETTERS, _copy, exact, True),
+    "countdown": (2, 6, "numbers", DIGITS + "+-*()", countdown.draw, countdown.judge, True),
     "class": (1, 64, "characters", LETTERS + string.ascii_uppercase + DIGITS, _class, _class_share, False),
     "next-word": (1, 5, "sentences", LETTERS, _next_word, exact, True),
     "questions": (1, 5, "sentences", LETTERS + " ", _question, same_words, True),
 }
-DEFAULTS = {"sort": 6, "add": 2, "reverse": 8, "copy": 8, "class": 16, "next-word": 1, "questions": 1}
+DEFAULTS = {"sort": 6, "add": 2, "reverse": 8, "copy": 8, "countdown": 3, "class": 16, "next-word": 1, "questions": 1}
 
 
 def find(name):

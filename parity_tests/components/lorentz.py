@@ -130,8 +130,13 @@ LOG_MAP_ORIGIN = declaration("log_map_origin", draw_one, ("x", "c"), PLACES, (
 DISTANCE = declaration("distance", draw_distance, ("x", "y", "c"), (*PAIRS, "squared"), (
     Bug("gradient of one logarithm's curvature lost", "numpy", "dc + dc_x + dc_y", "dc + dc_x"),
     Bug("gradients exchanged", "numpy", "return dx, dy,", "return dy, dx,"),
-    Bug("acosh of the inner product", "torch", "tangent.distance(log_map_origin(x, c), log_map_origin(y, c), c, squared)", "((-c * inner(x, y)).clamp(min=1 + 1e-8).acosh() / c**0.5) ** (1 + squared)"),
-    Bug("never squared", "torch", "c, squared)", "c)"),
+    Bug("acosh of the inner product", "torch", "arc(_Haversine.apply(x, y, c), squared) / (c if squared else c**0.5)", "((-c * inner(x, y)).clamp(min=1 + 1e-8).acosh() / c**0.5) ** (1 + squared)"),
+    Bug("never squared", "torch", "c), squared)", "c))"),
+    Bug("radii's difference cancels twice", "torch", "(squares[0] - squares[1]).div_((S * K).addcmul_(C, Q))", "S * K - C * Q", "_Haversine", needs=("far",)),
+    Bug("rounding along the radius kept", "torch", ".sub_(w / 2)", ".mul_(0)", "_Haversine", needs=("along the radius",)),
+    Bug("second gradient of the wrong sign", "torch", "(S * stray - D / K)", "(S * stray + D / K)", "_Haversine"),
+    Bug("curvature's gradient of the angle alone", "torch", " + D * D / (C * K)", "", "_Haversine"),
+    Bug("angle counted twice", "torch", ".div_(4)", ".div_(2)", "_Haversine"),
 ), elementwise=("value",))  # fmt: skip
 EXP_MAP = declaration("exp_map", draw_step, ("x", "v", "c"), (*PLACES, "no step"), (
     Bug("Euclidean length", "numpy", "_tangent_square(xs, vs, time2, c)", "_dot(vs, vs) + 0 * time2"),

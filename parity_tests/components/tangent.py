@@ -65,7 +65,7 @@ TANHC = radial("tanhc", 60.0, (
     Bug("sinh", "torch", "r.tanh() / r", "r.sinh() / r", "_Tanhc"),
 ))  # fmt: skip
 ATANHC = radial("atanhc", 0.999, (
-    Bug("the root of 1 - t forgotten", "torch", "(t / (1 - t)).sqrt()", "t.sqrt()", "_Atanhc"),
+    Bug("the root of 1 - t forgotten", "torch", "square = t / (1 - t)", "square = t", "_Atanhc"),
     Bug("clamped far inside", "torch", "torch.finfo(t.dtype).eps / 2", "1e-2"),
     Bug("slope of asinh", "torch", "y**3 / (1 - t)", "y**3 / (1 + t).sqrt()", "_Atanhc"),
     Bug("slope without its cube", "numpy", "y**3", "y"),

@@ -2,8 +2,7 @@
 
 import torch
 
-from torch_impl.hyperbolic import tangent
-from torch_impl.hyperbolic.radial import TINY, asinhc, sinhc
+from torch_impl.hyperbolic.radial import TINY, arc, asinhc, sinhc
 
 
 def lift(space, c):
@@ -37,11 +36,11 @@ def log_map_origin(x, c):
 
 
 def distance(x, y, c, squared=False):
-    """Geodesic distance of two points, or its square, by their tangent vectors at the origin.
+    """Geodesic distance of two points, 2 asinh(sqrt(h)) / sqrt(c) with h of ``_Haversine``, or its square.
 
     Shapes: x, y (..., 1 + d) broadcast, c () -> (...).
     """
-    return tangent.distance(log_map_origin(x, c), log_map_origin(y, c), c, squared)
+    return arc(_Haversine.apply(x, y, c), squared) / (c if squared else c**0.5)
 
 
 def exp_map(x, v, c):
@@ -59,7 +58,7 @@ def log_map(x, y, c):
 
     Shapes: x, y (..., 1 + d), c () -> (..., 1 + d).
     """
-    h = _haversine(x, y, c)
+    h = _Haversine.apply(x, y, c).unsqueeze(-1)
     space = x[..., 1:]
     way = asinhc(h) / (1 + h).sqrt() * (y[..., 1:] - space - 2 * h * space)
     return _tangent(way, space, c)
@@ -76,7 +75,7 @@ def parallel_transport(x, y, v, c):
     both = start + end
     v0 = (start * way).sum(-1, keepdim=True) / time
     product = ((end - start) * (way - v0 / (time + _time(end, c)) * both)).sum(-1, keepdim=True)
-    return _tangent(way + c * product / (2 + 2 * _haversine(x, y, c)) * both, end, c)
+    return _tangent(way + c * product / (2 + 2 * _Haversine.apply(x, y, c).unsqueeze(-1)) * both, end, c)
 
 
 def squared_length(x, v, c):
@@ -105,10 +104,6 @@ def _tangent(way, space, c):
     return torch.cat(((way * space).sum(-1, keepdim=True) / _time(space, c), way), -1)
 
 
-def _haversine(x, y, c):
-    return tangent.haversine(log_map_origin(x, c), log_map_origin(y, c), c).unsqueeze(-1)
-
-
 def _time(space, c):
     return (_square(space) + 1 / c).sqrt()
 
@@ -119,3 +114,62 @@ def _square(v):
 
 def _norm(v):
     return torch.linalg.vector_norm(v, dim=-1, keepdim=True).clamp(min=TINY)
+
+
+class _Haversine(torch.autograd.Function):
+    """h = sinh(sqrt(c) d / 2)^2 of points (..., 1 + d), without a transcendental function.
+
+    With S = sqrt(c) ||x_s|| = sinh(r) and C = sqrt(1 + S^2) = cosh(r), and with Q and K of y alike, the law of haversines
+    (`tangent.py`) needs D = sinh(r - q), by a difference of squares, and the difference e of the directions:
+
+        D = S K - C Q = (S^2 - Q^2) / (S K + C Q)        e = x_s / S - y_s / Q,    w = c ||e||^2
+        h = (sqrt(1 + D^2) - 1) / 2 + S Q w / 4
+
+    Backward. The radii's share of the gradient and the directions' fall into one:
+
+        dx_s = (c / 2) dh (Q e + D / (C S) x_s)        dc = sum dh (S Q w + D^2 / (C K)) / (4 c)
+
+    and dy_s is the same with x and y exchanged, where e and D change their signs. What e has along x_s is w / 2, but its
+    rounding error may be as large as the gradient along x_s itself: ``stray`` takes it out.
+    Coordinates come first in memory: sums over them are then sums of rows.
+    """
+
+    @staticmethod
+    def forward(ctx, x, y, c):
+        ctx.shapes, ctx.c = (x.shape, y.shape), c.detach() if torch.is_tensor(c) else c
+        axes = max(x.dim(), y.dim())
+        x, y = (v[(None,) * (axes - v.dim())][..., 1:].movedim(-1, 0).contiguous() for v in (x, y))
+        squares = [v.square().sum(0).mul_(c) for v in (x, y)]
+        S, Q = (v.sqrt().clamp_(min=TINY) for v in squares)
+        C, K = ((v + 1).sqrt_() for v in squares)
+        D = (squares[0] - squares[1]).div_((S * K).addcmul_(C, Q))
+        e = (x / S).sub_(y / Q)
+        w = e.square().sum(0).mul_(c)
+        ctx.save_for_backward(x, y, e, S, Q, C, K, D, w)
+        square = D * D
+        return (S * Q).mul_(w).div_(4).addcdiv_(square, (square + 1).sqrt_().add_(1), value=0.5)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, dh):
+        x, y, e, S, Q, C, K, D, w = ctx.saved_tensors
+        c, dx, dy, dc = ctx.c, None, None, None
+        half = dh * (c / 2)
+        stray = (x * e).sum(0).mul_(c).div_(S).sub_(w / 2)
+        if ctx.needs_input_grad[0]:
+            along = (D / C - Q * stray) / S
+            dx = _with_no_time((e * (Q * half)).addcmul_(x, along * half), x, ctx.shapes[0])
+        if ctx.needs_input_grad[1]:
+            along = (S * stray - D / K) / Q
+            dy = _with_no_time((e * (-S * half)).addcmul_(y, along * half), y, ctx.shapes[1])
+        if ctx.needs_input_grad[2]:
+            dc = (dh * (S * Q * w + D * D / (C * K))).sum() / (4 * c)
+        return dx, dy, dc
+
+
+def _with_no_time(gradient, space, shape):
+    """The gradient (d, ...) of space coordinates as one of points of that shape."""
+    points = gradient.new_empty(shape)
+    points[..., :1] = 0
+    points[..., 1:] = gradient.sum_to_size(space.shape).movedim(0, -1).reshape(*shape[:-1], -1)
+    return points

@@ -39,6 +39,14 @@ def arc(h, squared=False):
     return 4 * h * asinhc(h).square() if squared else _Arc.apply(h)
 
 
+def _asinh(r, square):
+    """asinh(r) of r >= 0 with its square: log1p(r + r^2 / (1 + sqrt(1 + r^2))), where nothing cancels.
+
+    PyTorch's own asinh of a CPU calls the C library for every number: it takes many times as long.
+    """
+    return (square / (1 + (1 + square).sqrt())).add_(r).log1p_()
+
+
 def _sinhc_slope(t, r, y):
     """(cosh(r) - y) / (2 t); near 0, where that cancels, as many terms of the series as the format has digits for."""
     terms = 10 if t.dtype == torch.float64 else 7
@@ -77,7 +85,7 @@ class _Asinhc(torch.autograd.Function):
     @staticmethod
     def forward(ctx, t):
         r = t.clamp(min=_LEAST).sqrt()
-        a = r.asinh()
+        a = _asinh(r, t)
         y = a / r
         ctx.save_for_backward(t, a, y)
         return y
@@ -110,7 +118,8 @@ class _Atanhc(torch.autograd.Function):
     @staticmethod
     def forward(ctx, t):
         t = t.clamp(min=_LEAST)
-        a = (t / (1 - t)).sqrt().asinh()
+        square = t / (1 - t)
+        a = _asinh(square.sqrt(), square)
         y = a / t.sqrt()
         ctx.save_for_backward(t, a, y)
         return y
@@ -127,9 +136,10 @@ class _Arc(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, h):
-        root = h.clamp(min=0).sqrt()
+        h = h.clamp(min=0)
+        root = h.sqrt()
         ctx.save_for_backward(h, root)
-        return root.asinh().mul_(2)
+        return _asinh(root, h).mul_(2)
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -1,10 +1,15 @@
-"""Rows sorted by expert, the products of each run of rows with its own matrix, and the way there and back."""
+"""Rows sorted by expert, the products of each run of rows with its own matrix, and the way there and back.
+
+What is done element by element goes through the rows in parts that stay in a processor's cache; on a GPU in one.
+"""
 
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
+
+CACHED = 1 << 19  # elements of a part
 
 TORCH_ONLY_FILE = "how products of many experts are made fast; numpy_ref/model/moe.py goes through the experts in a loop"
 
@@ -55,7 +60,10 @@ class _Spread(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dy):
         (place,) = ctx.saved_tensors
-        return _gathered(dy, place).sum(1), None, None
+        dx = dy.new_empty(len(place), dy.shape[1])
+        for rows in _parts(dx, place.shape[1]):
+            torch.sum(_gathered(dy, place[rows]), 1, out=dx[rows])
+        return dx, None, None
 
 
 def collect(y, weights, slots):
@@ -68,20 +76,26 @@ class _Collect(torch.autograd.Function):
     def forward(ctx, y, weights, order, place):
         ctx.save_for_backward(y, weights, order, place)
         wide = _wide(y, weights)
-        return (_gathered(y, place) * weights.to(wide).unsqueeze(-1)).sum(1).to(y.dtype)
+        found = y.new_empty(len(place), y.shape[1])
+        for rows in _parts(found, place.shape[1]):  # products of two formats would be slow
+            found[rows] = (_gathered(y, place[rows]).to(wide) * weights[rows].to(wide).unsqueeze(-1)).sum(1)
+        return found
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy):
         y, weights, order, place = ctx.saved_tensors
         row = order // place.shape[1]
-        dslots = dy.index_select(0, row)
         used = place.flatten().index_select(0, order) < len(order)
         wide = _wide(y, weights)
-        dots = torch.linalg.vecdot(y.to(wide), dslots.to(wide))
+        scale = weights.to(wide).flatten().index_select(0, order).where(used, 0).unsqueeze(-1)
+        dslots, dots = torch.empty_like(y), scale.new_empty(len(order))
+        for rows in _parts(y):
+            own = dy.index_select(0, row[rows]).to(wide)
+            dots[rows] = torch.linalg.vecdot(y[rows].to(wide), own)
+            dslots[rows] = own * scale[rows]
         dweights = weights.new_zeros(weights.numel()).index_put((order,), dots.where(used, 0).to(weights.dtype))
-        scale = weights.to(wide).flatten().index_select(0, order).where(used, 0)
-        return (dslots * scale.unsqueeze(-1)).to(y.dtype), dweights.view_as(weights), None, None
+        return dslots, dweights.view_as(weights), None, None
 
 
 def _wide(*tensors):
@@ -92,12 +106,55 @@ def _wide(*tensors):
     return wide
 
 
+def _parts(x, times=1):
+    """Slices of the rows of x (N, d), of which each is read ``times`` times over."""
+    whole = x.device.type != "cpu" or torch.compiler.is_compiling() or x.numel() == 0
+    size = len(x) if whole else max(1, CACHED // (times * x.shape[1]))
+    return [slice(start, start + size) for start in range(0, len(x), max(1, size))]
+
+
 def _gathered(y, place):
     """Rows (N, K, d) of y (M, d); zeros for the place M."""
     if len(y) == 0:
         return y.new_zeros(*place.shape, y.shape[-1])
     found = y.index_select(0, place.flatten().clamp(max=len(y) - 1)).view(*place.shape, y.shape[-1])
-    return found.masked_fill((place == len(y)).unsqueeze(-1), 0)
+    return found.masked_fill_((place == len(y)).unsqueeze(-1), 0)
+
+
+def gated(activation, x):
+    """The halves of x, the first bent, times each other: the ``activation`` of that name. Shapes: x (M, 2f) -> (M, f)."""
+    return _Gated.apply(x, *BENT[activation])
+
+
+class _Gated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, bend, bend_backward):
+        y = x.new_empty(len(x), x.shape[1] // 2)
+        bent = torch.empty_like(y)
+        for rows in _parts(x):
+            a, b = x[rows].chunk(2, -1)
+            bent[rows] = bend(a)
+            torch.mul(bent[rows], b, out=y[rows])
+        ctx.save_for_backward(x, bent)
+        ctx.bend_backward = bend_backward
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        x, bent = ctx.saved_tensors
+        dx = torch.empty_like(x)
+        for rows in _parts(x):
+            (a, b), (da, db) = x[rows].chunk(2, -1), dx[rows].chunk(2, -1)
+            torch.mul(dy[rows], bent[rows], out=db)
+            da.copy_(ctx.bend_backward(dy[rows] * b, a))
+        return dx, None, None
+
+
+BENT = {
+    "swiglu": (F.silu, torch.ops.aten.silu_backward),
+    "geglu": (F.gelu, torch.ops.aten.gelu_backward),
+}
 
 
 def grouped_linear(x, weight, bias, slots):

@@ -10,7 +10,7 @@ from numpy_ref.config import GATED
 from torch_impl.model.activations import activation as nonlinearity
 from torch_impl.model.balance import drop_overflow
 from torch_impl.model.feed_forward import feed_forward
-from torch_impl.model.grouped import collect, grouped_linear, sorted_by_expert, spread
+from torch_impl.model.grouped import collect, gated, grouped_linear, sorted_by_expert, spread
 from torch_impl.model.parameters import with_prefix
 from torch_impl.model.router import (
     NONE,
@@ -80,7 +80,7 @@ def experts(x, indices, weights, params, activation="gelu", most=None):
     first = "gate_up" if activation in GATED else "up"
     slots = sorted_by_expert(indices, len(params["down.weight"]), most)
     hidden = grouped_linear(spread(x, slots), params[f"{first}.weight"], params.get(f"{first}.bias"), slots)
-    hidden = nonlinearity(activation, hidden)
+    hidden = gated(activation, hidden) if activation in GATED else nonlinearity(activation, hidden)
     y = grouped_linear(hidden, params["down.weight"], params.get("down.bias"), slots)
     return collect(y, weights, slots)
 

@@ -5,7 +5,7 @@ from time import perf_counter
 import torch
 
 from numpy_ref.rl.record import rollout_facts
-from numpy_ref.rl.rewards import Completion
+from numpy_ref.rl.rewards import Completion, pass_rate
 from torch_impl.grpo.advantages import informative
 from torch_impl.reward.shaping import clip_rewards, missing_end_penalty
 from torch_impl.rl.batch import chosen, joined
@@ -65,6 +65,8 @@ def _judged(params, config, prompts, speech, judge, settings, seed, number):
         rewards = clip_rewards(rewards, settings.reward_clip)
     batch |= {"rewards": rewards, "valid": torch.tensor(valid, device=like.device)}
     facts = {"generated": generated - start, "judged": perf_counter() - generated}
+    if settings.adaptive:
+        facts["passed"] = pass_rate(said)
     return batch, facts | _described(batch, parts, failures, settings)
 
 

@@ -148,7 +148,7 @@ def _adapt(run, settings, source, facts):
     extra["rollouts"] += facts["rollouts"]
     if settings.adaptive:
         facts["level"] = extra["level"]
-        extra["level"] = adapted_level(extra["level"], facts["reward"], settings.adaptive, len(source.tasks))
+        extra["level"] = adapted_level(extra["level"], facts["passed"], settings.adaptive, len(source.tasks))
     if settings.kl_target:
         facts["kl_weight"] = extra["kl"]
         completions = facts["drawn"] * settings.group

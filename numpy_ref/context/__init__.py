@@ -1,0 +1,1 @@
+"""Context-aware semantics: what a word means where it stands, from what came before it."""

@@ -1,0 +1,35 @@
+"""Pictures of the experiment with units of thought."""
+
+import numpy as np
+
+from numpy_ref.plots import INK, QUIET, canvas, halo
+from numpy_ref.run_plots import COLOURS, DASHES
+
+DEFINITION = "pictures of numbers that the wings computed"
+
+
+def accuracies(curves, chance, path):
+    """Right answers over training, and at its end, as a PNG at ``path``.
+
+    curves: {arm: [(steps, accuracies) of each seed]}, all seeds of an arm with the same steps.
+    """
+    with canvas(path, figsize=(10, 4.6)) as figure:
+        over, end = figure.subplots(1, 2, width_ratios=(3, 2))
+        figure.suptitle("Right answers on held-out problems", x=0.02, ha="left", fontsize=13, fontweight="bold")
+        for number, (arm, seeds) in enumerate(curves.items()):
+            colour, steps = COLOURS[number % len(COLOURS)], seeds[0][0]
+            values = np.array([accuracy for _, accuracy in seeds])
+            over.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+            over.plot(steps, values.mean(0), color=colour, linewidth=1.8, dashes=DASHES[number % len(DASHES)])
+            place, last = len(curves) - 1 - number, values[:, -1]
+            end.barh(place, last.mean(), color=colour, alpha=0.35, height=0.62)
+            end.plot(last, np.full(len(last), place), "o", color=colour, markersize=4.5)
+            end.annotate(f"{last.mean():.2f}", (0.02, place), va="center", color=INK, fontweight="bold", path_effects=halo())
+        over.axhline(chance, color=QUIET, linewidth=1, linestyle=":")
+        over.annotate("chance", (0, chance), xytext=(3, 3), textcoords="offset points", color=QUIET, fontsize=9)
+        over.set(title="over training: mean and range of the seeds", xlabel="optimiser step", ylabel="share of right answers", ylim=(0, 1.03))
+        end.set(title="at the end: mean, and each seed", xlabel="share of right answers", xlim=(0, 1.03))
+        end.set_yticks(range(len(curves)), list(reversed(curves)))
+        for label, number in zip(end.get_yticklabels(), reversed(range(len(curves)))):
+            label.set(color=COLOURS[number % len(COLOURS)], fontweight="bold")
+        end.grid(axis="y", visible=False)

@@ -1,0 +1,124 @@
+"""Units of thought: what stands between a question and its answer, and the task on which they are compared.
+
+The idea of decoding in units of meaning instead of tokens is that of arXiv:2403.14562; it leaves open what a unit is. Here
+one model has all of them, and they differ in one thing only: which vector the model is given at the place of a unit.
+
+    span      tokens that say the step: an explicit chain of thought
+    thought   the model's own last hidden state, never turned into a token: a continuous thought (arXiv:2412.06769)
+    code      one of a few vectors, the one that the model scores highest: a quantised thought
+
+and for comparison
+
+    pause     a token that says nothing (arXiv:2310.02226): as many places as thoughts have, no information between them
+    answer    no unit at all
+"""
+
+from dataclasses import dataclass
+
+from numpy_ref.config import ModelConfig, TrainConfig, option, require
+from numpy_ref.errors import UserError
+
+DEFINITION = "settings: no arrays"
+
+KINDS = ("answer", "pause", "thought", "code", "span")
+ARMS = {
+    "answer only": "answer", "pauses": "pause", "thoughts": "thought", "codes": "code", "written chain": "span",
+    "deeper model": "answer",
+}  # fmt: skip
+TRAINING = TrainConfig(
+    steps=1000, batch=128, lr=2e-3, warmup=50, schedule="wsd", beta2=0.98, weight_decay=0.01, eval_every=100, save_every=100, keep=1
+)
+CURRICULUM = ("pause", "thought", "code")  # learn from the written chain, whose steps are replaced one by one
+
+
+@dataclass(frozen=True)
+class UnitConfig:
+    """Task and units. Ids below ``nodes`` are nodes, the next one is the pause, the last ``codes`` are codes."""
+
+    kind: str = option("thought", "what stands between question and answer", KINDS)
+    nodes: int = option(10, "nodes of the graph")
+    hops: int = option(4, "edges from the start to the answer; a step of the chain for each but the last")
+    per_step: int = option(1, "thoughts, codes or pauses in the place of one step")
+    codes: int = option(16, "different codes")
+
+    def __post_init__(self):
+        require(self, "kind", lambda v: v in KINDS, "one of " + ", ".join(KINDS))
+        for name in ("nodes", "codes"):
+            require(self, name, lambda v: isinstance(v, int) and v >= 2, "a whole number of at least 2")
+        for name in ("hops", "per_step"):
+            require(self, name, lambda v: isinstance(v, int) and v >= 1, "a whole number of at least 1")
+
+    @property
+    def vocab_size(self):
+        """Ids of nodes, the pause and codes."""
+        return self.nodes + 1 + self.codes
+
+    @property
+    def units(self):
+        """Steps between question and answer."""
+        return 0 if self.kind == "answer" else self.hops - 1
+
+    @property
+    def length(self):
+        """Places that one unit takes."""
+        return 1 if self.kind == "span" else self.per_step
+
+    @property
+    def question(self):
+        """Tokens of a question: where each node's edge ends, then the start."""
+        return self.nodes + 1
+
+    @property
+    def context(self):
+        """Tokens of the longest row."""
+        return self.question + (self.hops - 1) * max(1, self.per_step)
+
+
+@dataclass(frozen=True)
+class ArmConfig:
+    """The model that all arms share, and how often each is trained."""
+
+    layers: int = option(2, "blocks; the deeper model has so many for each edge, as many as thoughts pass one after the other")
+    width: int = option(64, "features of the residual stream")
+    heads: int = option(4, "attention heads")
+    seeds: int = option(3, "how often each arm is trained, from other weights and on other problems")
+
+    def __post_init__(self):
+        require(self, "seeds", lambda v: isinstance(v, int) and v >= 1, "a whole number of at least 1")
+
+    def model(self, arm, settings):
+        """The ModelConfig of an arm."""
+        layers = self.layers * settings.hops if arm == "deeper model" else self.layers
+        return ModelConfig(
+            vocab_size=settings.vocab_size, context=settings.context, layers=layers, width=self.width, heads=self.heads,
+            feed_forward=4 * self.width, positions="learned", norm="rms", feed_forward_bias=False,
+        )  # fmt: skip
+
+
+def stage_of(step, steps, settings):
+    """How many steps of the chain are replaced at a training step (section 3 of arXiv:2412.06769).
+
+    A kind with a curriculum begins with the written chain (stage 0) and ends with units alone. Every stage has an equal
+    share of the ``steps``, the last one twice that and what is left over.
+    """
+    if settings.kind not in CURRICULUM:
+        return settings.hops - 1 if settings.kind == "answer" else 0
+    share = max(1, steps // (settings.hops + 1))
+    return min(settings.hops - 1, step // share)
+
+
+def require_plain(config):
+    """Raises UserError for models that units of thought are not written for: those that forget, drop or route."""
+    for name in ("window", "dropout", "experts"):
+        if getattr(config, name):
+            raise UserError(f"thought units need a model without {name}, got {name}={getattr(config, name)}; leave it out")
+    if config.positions == "alibi":
+        raise UserError("thought units need positions='learned', 'rope', 'sinusoidal' or 'none', not 'alibi'")
+    if config.output != "tokens":
+        raise UserError(f"thought units need a model of text, not output={config.output!r}")
+
+
+def require_places(places, length):
+    """Raises UserError unless the places of thoughts go up and each has a token before it."""
+    if any(not 1 <= place < length for place in places) or list(places) != sorted(set(places)):
+        raise UserError(f"thoughts at {list(places)} do not fit {length} tokens: places go up, from 1 to {length - 1}")

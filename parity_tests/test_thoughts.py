@@ -1,0 +1,325 @@
+"""Units of thought beyond the agreement of both sides: keys and values kept or recomputed, no future, training, search."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numpy_ref import log
+from numpy_ref.config import ModelConfig, TrainConfig, parameter_shapes
+from numpy_ref.errors import UserError
+from numpy_ref.thoughts.settings import KINDS, UnitConfig, stage_of
+from parity_tests.components.block import random_parameters
+from parity_tests.trained import run
+from parity_tests.wings import WINGS
+
+both = pytest.mark.parametrize("wing", WINGS, ids=str)
+thinking = pytest.mark.parametrize("kind", ["thought", "code"])
+
+
+def small(settings, **more):
+    options = {"layers": 2, "width": 8, "heads": 2, "feed_forward": 16, "positions": "learned", "norm": "rms"}
+    return ModelConfig(vocab_size=settings.vocab_size, context=24, **options | more)
+
+
+def random_params(config, seed=0):
+    return random_parameters(np.random.default_rng(seed), parameter_shapes(config))
+
+
+def logits_of(wing, tokens, params, config, settings, places):
+    return wing.call("thoughts.model", "unit_transformer", tokens, params, config, settings, places)
+
+
+# -- the model ----------------------------------------------------------------------------------------------------
+
+
+@both
+@given(seed=st.integers(0, 2**32 - 1))
+def test_chunks_give_what_the_whole_gives(wing, seed):
+    """However the inputs are cut, with the past given back to the next call: the definition of keeping keys and values."""
+    rng = np.random.default_rng(seed)
+    settings = UnitConfig("thought", nodes=4)
+    config = small(settings, positions=str(rng.choice(["learned", "rope", "sinusoidal", "none"])), kv_heads=int(rng.choice([0, 1])))
+    params, x = random_params(config, seed), rng.standard_normal((2, 7, 8))
+    stream, given_params = wing.module("thoughts.stream"), wing.array(params)
+
+    def states(x, past=None):
+        result = stream.hidden_states(wing.array(x), given_params, config, past)
+        return result[0] if wing.package == "numpy_ref" else result
+
+    whole, _ = states(x)
+    cut = int(rng.integers(1, 7))
+    first, past = states(x[:, :cut])
+    second, _ = states(x[:, cut:], past)
+    np.testing.assert_allclose(np.concatenate([np.asarray(first), np.asarray(second)], 1), np.asarray(whole), rtol=1e-9, atol=1e-9)
+
+
+@both
+@thinking
+@given(seed=st.integers(0, 2**32 - 1))
+def test_no_prediction_depends_on_what_follows(wing, kind, seed):
+    """Other tokens behind t change no logits up to t, thoughts and all; and what stands at a thought's place is not read."""
+    rng = np.random.default_rng(seed)
+    settings = UnitConfig(kind, nodes=4, codes=3)
+    config, tokens = small(settings), rng.integers(0, 8, (2, 9))
+    params, places = random_params(config, seed), tuple(sorted(rng.choice(np.arange(1, 9), 3, replace=False).tolist()))
+    whole = logits_of(wing, tokens, params, config, settings, places)
+    t, other = int(rng.integers(1, 9)), tokens.copy()
+    other[:, t:] = rng.integers(0, 8, other[:, t:].shape)
+    other[:, places] = rng.integers(0, 8, (2, 3))
+    found = logits_of(wing, other, params, config, settings, places)
+    np.testing.assert_allclose(found[:, :t], whole[:, :t], rtol=1e-9, atol=1e-9)
+
+
+@both
+def test_without_thoughts_it_is_the_transformer(wing):
+    settings = UnitConfig("thought", nodes=4)
+    config, tokens = small(settings), np.random.default_rng(0).integers(0, 8, (2, 9))
+    params = random_params(config)
+    plain = wing.call("model.transformer", "transformer", tokens, params, config)
+    np.testing.assert_allclose(logits_of(wing, tokens, params, config, settings, ()), plain, rtol=1e-10, atol=1e-12)
+
+
+@both
+def test_a_thought_is_the_state_before_it(wing):
+    """A model without blocks, positions and norm would only pass it on: here the thought, read as a token would be, gives
+    the logits that one computes by hand in two passes."""
+    settings = UnitConfig("thought", nodes=4)
+    config, tokens = small(settings, positions="none"), np.array([[1, 2, 0]])
+    params = random_params(config)
+    x = params["token_embedding.weight"][tokens[:, :2]]
+    hidden = wing.call("thoughts.stream", "hidden_states", x, params, config)[0]
+    whole = np.concatenate([x, hidden[:, -1:]], axis=1)
+    again = wing.call("thoughts.stream", "hidden_states", whole, params, config)[0]
+    by_hand = again @ params["output.weight"].T
+    np.testing.assert_allclose(logits_of(wing, tokens, params, config, settings, (2,)), by_hand, rtol=1e-10, atol=1e-12)
+
+
+def test_straight_through():
+    """Forward one row of the table, backward what the soft choice would hear; the same on both sides."""
+    rng = np.random.default_rng(1)
+    scores, table, dy = rng.standard_normal((5, 4)), rng.standard_normal((4, 3)), rng.standard_normal((5, 3))
+    numpy_units, torch_units = (wing.module("thoughts.units") for wing in WINGS)
+    y, vjp = numpy_units.quantise(scores, table)
+    assert np.array_equal(y, table[scores.argmax(1)])
+    soft = numpy_units.quantise(scores, table, False)[1](dy)
+    assert all(np.array_equal(a, b) for a, b in zip(vjp(dy), soft))
+    leaves = [torch.from_numpy(a).requires_grad_() for a in (scores, table)]
+    found = torch_units.quantise(*leaves)
+    np.testing.assert_allclose(found.detach().numpy(), y, rtol=1e-12, atol=1e-15)
+    for one, other in zip(torch.autograd.grad(found, leaves, torch.from_numpy(dy)), soft):
+        np.testing.assert_allclose(one.numpy(), other, rtol=1e-10, atol=1e-14)
+
+
+@thinking
+def test_the_question_learns_through_every_thought(kind):
+    """With the loss behind three thoughts only, and attention of one token alone, the first token still has a gradient."""
+    settings = UnitConfig(kind, nodes=4, codes=3)
+    config = small(settings, layers=1)
+    params, tokens = random_params(config), np.array([[0, 4, 4, 4]])
+    targets = np.array([[-100, -100, -100, 2]])
+    for wing in WINGS:
+        arguments = [wing.array(value) for value in (params, tokens, targets)]
+        _, grads = wing.module("thoughts.step").loss_and_grads(*arguments, config, settings, (1, 2, 3))
+        assert np.abs(np.asarray(grads["token_embedding.weight"])[0]).max() > 1e-6
+        assert kind == "code" or not np.asarray(grads["token_embedding.weight"])[1:].any()  # nothing else was read
+
+
+# -- training -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_sides_train_to_the_same_weights(kind, tmp_path):
+    """A whole run through all stages in float64, one half of it resumed on the other side; then the same measures."""
+    settings = UnitConfig(kind, nodes=3, hops=3, codes=3)
+    config = small(settings, init_std=0.2, layers=1)
+    train, ends = TrainConfig(steps=12, batch=16, lr=0.02, warmup=2, eval_every=0, save_every=0, dtype="float64", device="cpu"), []
+    for wing, other in (WINGS, WINGS[::-1]):
+        out = tmp_path / str(wing)
+        wing.module("thoughts.loop").train_units(config, train, settings, out, stop_after=7)
+        run = other.module("thoughts.loop").train_units(config, train, settings, out, resume=True)
+        ends.append({name: np.asarray(value) for name, value in run.params.items()})
+        measures = [side.module("thoughts.evaluate").held_out(side.array(ends[-1]), config, settings, 60, 25) for side in WINGS]
+        assert measures[0].keys() == measures[1].keys() and measures[0]["accuracy"] == measures[1]["accuracy"]
+        assert measures[0]["read"] == measures[1]["read"] and measures[0]["loss"] == pytest.approx(measures[1]["loss"], rel=1e-9)
+        shares = [side.module("thoughts.evaluate").searched(side.array(ends[-1]), config, settings, 40, 2, 3) for side in WINGS]
+        assert shares[0] == shares[1] and (shares[0]["beam"] is None) == (kind not in ("span", "code"))
+        with pytest.raises(UserError, match="other units"):
+            wing.module("thoughts.loop").train_units(config, train, dataclasses.replace(settings, codes=2), out, resume=True)
+    for name, value in ends[0].items():
+        np.testing.assert_allclose(ends[1][name], value, rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+@thinking
+def test_gradients_of_a_step_are_the_same(kind):
+    """Straight through codes as well, which the declarations leave out."""
+    settings, found = UnitConfig(kind, nodes=4, codes=3), []
+    config, tokens = small(settings), np.random.default_rng(2).integers(0, 8, (2, 8))
+    targets, params = np.where(np.arange(8) > 4, tokens, -100), random_params(config)
+    for wing in WINGS:
+        step, arguments = wing.module("thoughts.step"), [wing.array(value) for value in (params, tokens, targets)]
+        found.append(step.loss_and_grads(*arguments, config, settings, (3, 4, 6)))
+        states = wing.module("training.optimizer").init_states(arguments[0], TrainConfig())
+        metrics, _, _ = step.train_step(arguments[0], states, *arguments[1:], config, TrainConfig(), settings, 0.01, (3, 4, 6))
+        assert float(metrics["loss"]) == pytest.approx(float(found[-1][0]), rel=1e-12)
+    assert float(found[0][0]) == pytest.approx(float(found[1][0]), rel=1e-12)
+    for name, grad in found[0][1].items():
+        np.testing.assert_allclose(np.asarray(found[1][1][name]), grad, rtol=1e-8, atol=1e-12, err_msg=name)
+
+
+def test_the_curriculum_replaces_one_step_after_the_other():
+    settings = UnitConfig("thought", hops=4)
+    stages = [stage_of(step, 1000, settings) for step in range(1000)]
+    assert stages == sorted(stages) and set(stages) == {0, 1, 2, 3} and stages.count(3) == 400
+    assert {stage_of(step, 1000, UnitConfig("span")) for step in range(1000)} == {0}
+    assert {stage_of(step, 1000, UnitConfig("answer")) for step in range(1000)} == {3}
+    assert stage_of(2, 3, settings) == 2 and stage_of(9, 3, settings) == 3  # fewer steps than stages
+
+
+@both
+def test_problems_are_walks_on_permutations(wing):
+    edges, walk = wing.call("thoughts.task", "pointer_chains", 3, 5, 200, 6, 4)
+    assert (np.sort(edges, axis=1) == np.arange(6)).all()
+    assert all((edges[np.arange(200), walk[:, i]] == walk[:, i + 1]).all() for i in range(4))
+    assert len(set(walk[:, 0])) == 6 and len(np.unique(edges, axis=0)) > 150
+    rest = wing.call("thoughts.task", "pointer_chains", 3, 105, 100, 6, 4)
+    assert np.array_equal(rest[0], edges[100:]) and np.array_equal(rest[1], walk[100:])
+
+
+@both
+def test_rows_of_every_stage(wing):
+    """Worked by hand: 0 -> 2 -> 1 -> 0, from 2, three hops."""
+    edges, walk = np.array([[2, 0, 1]]), np.array([[2, 1, 0, 2]])
+    rows = {
+        ("span", 0): ([2, 0, 1, 2, 1, 0], [1, 0, 2], ()),
+        ("pause", 1): ([2, 0, 1, 2, 3, 0], [0, 2], ()),
+        ("thought", 1): ([2, 0, 1, 2, 3, 0], [0, 2], (4,)),
+        ("code", 2): ([2, 0, 1, 2, 3, 3], [2], (4, 5)),
+        ("answer", 2): ([2, 0, 1, 2], [2], ()),
+    }
+    for (kind, stage), (tokens, said, places) in rows.items():
+        found = wing.call("thoughts.task", "unit_rows", edges, walk, stage, UnitConfig(kind, nodes=3, hops=3))
+        assert found[0].tolist() == [tokens] and found[2] == places, kind
+        assert found[1][0, -len(said) :].tolist() == said and (found[1][0, : -len(said)] == -100).all(), kind
+
+
+# -- search -------------------------------------------------------------------------------------------------------
+
+
+@both
+@pytest.mark.parametrize("kind", ["span", "code"])
+def test_a_beam_as_wide_as_all_chains_finds_the_best(wing, kind):
+    """Against every chain tried out: nothing is better by log probability and value."""
+    settings = UnitConfig(kind, nodes=3, hops=3, codes=3)
+    config = small(settings)
+    params, question = random_params(config, 5), np.array([[1, 2, 0, 1]])
+    first = 0 if kind == "span" else settings.vocab_size - 3
+    best = -np.inf
+    for chain in itertools.product(range(first, first + 3), repeat=2):
+        tokens = np.concatenate([question, [chain]], axis=1)
+        logits = wing.call("model.transformer", "transformer", tokens, params, config)[0]
+        ids = np.arange(first, first + 3)
+        total = sum(log_share(logits[3 + i, ids], chain[i] - first) for i in range(2))
+        answers = logits[5, :3]
+        best = max(best, total + 2.0 * (answers.max() - np.log(np.exp(answers).sum())))
+    found = wing.call("thoughts.decoding", "beam_search", question, params, config, settings, 3, 2.0)
+    greedy = wing.call("thoughts.decoding", "beam_search", question, params, config, settings, 1, 2.0)
+    assert greedy["score"][0] <= found["score"][0] + 1e-12 <= best + 1e-9
+    wide = wing.call("thoughts.decoding", "beam_search", question, params, config, dataclasses.replace(settings, hops=2), 3, 2.0)
+    assert wide["units"].shape == (1, 1)
+
+
+def log_share(scores, index):
+    return scores[index] - scores.max() - np.log(np.exp(scores - scores.max()).sum())
+
+
+@both
+def test_greedy_decoding_is_the_model(wing):
+    """The answer after thoughts is the one of ``unit_transformer`` on the row of the last stage."""
+    settings = UnitConfig("thought", nodes=4, hops=4, per_step=2)
+    config = small(settings)
+    params = random_params(config, 3)
+    edges, walk = wing.call("thoughts.task", "pointer_chains", 0, 0, 9, 4, 4)
+    tokens, _, places = wing.call("thoughts.task", "unit_rows", edges, walk, 3, settings)
+    logits = logits_of(wing, tokens, params, config, settings, places)[..., :4]
+    found = wing.call("thoughts.decoding", "beam_search", tokens[:, :5], params, config, settings)
+    assert np.array_equal(found["answer"], logits[:, -1].argmax(-1))
+    assert np.array_equal(found["words"], logits[:, 4:-1].argmax(-1)) and (found["units"] == -1).all()
+
+
+@both
+def test_more_chains_are_never_less_sure(wing):
+    settings = UnitConfig("code", nodes=4, hops=3)
+    config, rng = small(settings), np.random.default_rng(0)
+    params, question, draws = random_params(config, 2), rng.integers(0, 4, (5, 5)), rng.random((6, 5, 2))
+    scores = [wing.call("thoughts.decoding", "best_of_n", question, params, config, settings, draws[:n])["score"] for n in (1, 3, 6)]
+    assert (scores[0] <= scores[1] + 1e-12).all() and (scores[1] <= scores[2] + 1e-12).all() and (scores[2] > scores[0]).any()
+
+
+# -- the command --------------------------------------------------------------------------------------------------
+
+TINY = ("--steps", 3, "--eval-every", 2, "--batch", 4, "--hops", 2, "--nodes", 3, "--width", 8, "--heads", 2, "--device", "cpu")
+
+
+@both
+def test_the_experiment_reports_and_goes_on(wing, tmp_path, capsys):
+    out = tmp_path / "thoughts"
+    arms = ("--arm", "thoughts", "--arm", "codes", "--seeds", 1)
+    assert run(wing, "thoughts", "--out", out, *arms, "--time-budget", 1e-9, *TINY) == 0  # no time at all: nothing to report
+    assert not (out / "report.md").exists()
+    assert run(wing, "thoughts", "--out", out, "--resume") == 0
+    text = (out / "report.md").read_text()
+    assert "| thoughts | " in text and "| codes | " in text and "nan" not in text and (out / "accuracy.png").exists()
+    assert log.read_rows(out / "thoughts-0" / "log.jsonl")[-1]["step"] == 3
+    before = (out / "codes-0" / "log.jsonl").read_bytes()
+    assert run(wing, "thoughts", "--out", out, "--resume") == 0 and (out / "codes-0" / "log.jsonl").read_bytes() == before
+    assert capsys.readouterr().out.count("# Units of thought") == 2
+    for options, words in (
+        ((), "already holds"), (("--resume", "--steps", 4), "steps=3, not 4"), (("--resume", "--arm", "pauses"), "has the arms"),
+        (("--kind", "code"), "unknown option"),
+    ):  # fmt: skip
+        assert run(wing, "thoughts", "--out", out, *options) == 2
+        assert words in (error := capsys.readouterr().err) and error.count("\n") == 1
+    (out / "thoughts.json").write_text("{")
+    assert run(wing, "thoughts", "--out", out, "--resume") == 2 and "damaged" in capsys.readouterr().err
+    assert run(wing, "thoughts", "--out", tmp_path / "none", "--resume") == 2 and "no thoughts.json" in capsys.readouterr().err
+
+
+# -- what cannot be -----------------------------------------------------------------------------------------------
+
+BAD = {
+    "unknown kind": ({"kind": "idea"}, "kind='idea'"),
+    "no hops": ({"hops": 0}, "hops=0"),
+    "one node": ({"nodes": 1}, "nodes=1"),
+    "no thought for a step": ({"per_step": 0}, "per_step=0"),
+    "one code": ({"codes": 1}, "codes=1"),
+}
+
+
+@pytest.mark.parametrize("options, words", BAD.values(), ids=BAD)
+def test_settings_that_cannot_be_are_one_clear_line(options, words):
+    with pytest.raises(UserError) as error:
+        UnitConfig(**options)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@both
+def test_inputs_that_cannot_be_are_one_clear_line(wing):
+    settings = UnitConfig("thought", nodes=4)
+    config, tokens = small(settings), np.zeros((1, 6), np.int64)
+    params = random_params(config)
+    for places in ((0,), (6,), (3, 2), (2, 2)):
+        with pytest.raises(UserError, match="places go up"):
+            logits_of(wing, tokens, params, config, settings, places)
+    for options, words in (({"window": 3}, "window"), ({"dropout": 0.1}, "dropout"), ({"positions": "alibi"}, "alibi"), ({"experts": 2}, "experts")):
+        with pytest.raises(UserError, match=words):
+            logits_of(wing, tokens, params, small(settings, **options), settings, ())
+    for kind, beam in (("span", 5), ("thought", 2), ("span", 0)):
+        with pytest.raises(UserError, match=f"beam={beam}"):
+            wing.call("thoughts.decoding", "beam_search", tokens, params, config, UnitConfig(kind, nodes=4), beam)
+    with pytest.raises(UserError, match="nothing to draw"):
+        wing.call("thoughts.decoding", "best_of_n", tokens, params, config, UnitConfig("pause", nodes=4), np.zeros((2, 1, 3)))
