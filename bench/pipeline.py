@@ -49,7 +49,7 @@ def main(argv=None):
     """Run what is not finished, write the report; returns the exit status."""
     parser = cli.Parser(prog="python -m bench.pipeline", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/pipeline"), help="folder of the runs and the report (runs/pipeline)")
-    parser.add_argument("--steps", type=int, help="steps of each stage (its own)")
+    parser.add_argument("--steps", type=int, default=None, help="steps of each stage (its own)")
     options = parser.parse_args(argv)
     times = {}
     for number, (stage, (command, steps)) in enumerate(STAGES.items(), 1):

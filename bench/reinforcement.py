@@ -58,7 +58,7 @@ MODEL = ModelConfig(
     vocab_size=CHAT.vocab_size, context=40, layers=4, width=128, heads=4, feed_forward=512, positions="learned", norm="rms",
     activation="gelu", feed_forward_bias=False,
 )  # fmt: skip
-LABELS, TAUGHT, LONGER = 100, 120, 500  # examples; steps of fine-tuning; steps of the control
+LABELS, TAUGHT, LONGER = 100, 120, 1000  # examples; steps of fine-tuning; steps of the control
 UPDATES, HELD = 160, {"GRPO": 0.999, "PPO": 0.95}  # decay of Adam's second moment
 SAMPLING = {"tokens": 12, "eval_prompts": ASKED}
 GRPO = GRPOConfig(**SAMPLING, minibatches=4, dynamic=2)
@@ -69,8 +69,8 @@ PRICES = (0.0, 0.01, 0.02, 0.05, 0.2)  # of a nat of distance, where a text of l
 LETTERS, LEXICAL = 16, 60  # characters of a text; updates
 
 COMPARED = 500  # held-out pairs
-PAIRS = {"few pairs": (100, 100), "many pairs": (6000, 200)}  # training pairs, steps of the reward model
-CHASED = 60  # updates on a reward model's score
+PAIRS = {"few pairs": (100, 100), "many pairs": (6000, 150)}  # training pairs, steps of the reward model
+CHASED = 50  # updates on a reward model's score
 CHASES = (("few pairs", 0.0), ("few pairs", 0.1), ("many pairs", 0.0))  # of which model, price of a nat a token
 
 # rung: tasks, easiest first; tasks and number of the examples; steps of fine-tuning; updates; settings of GRPO

@@ -43,6 +43,11 @@ EXPERIMENTS = {
         "cpu": "--data pydoc --seeds 1",
         "gpu": "--data stdlib --seeds 5 --steps 10000 --batch 512 --pairs 200 --vocab-size 20000 --width 128 --span 32",
     },
+    "hyperbolic": {
+        "tiny": "--size tiny",
+        "cpu": "--seeds 1",
+        "gpu": "--size gpu",
+    },
     "tokenizations": {
         "tiny": "--data samples --size tiny",
         "cpu": "--data stdlib --flops 1e12",

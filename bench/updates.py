@@ -2,7 +2,7 @@
 
 An update draws a group of completions for each prompt, rewards them, and takes one optimiser step on all of them. Each
 project's own loop is timed from step to step. Rewards are the share of some tokens, so that no group is without a lesson.
-Nobody recomputes activations. PPO has no peer: TRL has no PPO trainer any more.
+Nobody recomputes activations. PPO has no peer: TRL 1.16 has no PPO trainer any more.
 """
 
 import dataclasses

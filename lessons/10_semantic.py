@@ -286,6 +286,129 @@ depth = hops[0].astype(int)
 poincare(ball, edges, depth, {0: "root"}, title="Learnt from distances alone")
 
 # %% [markdown]
+# ## The fourth idea: the next sentence, not the next token
+#
+# A *large concept model* (arXiv:2412.08821) reads and writes sentences: an encoder turns each into one vector, its concept, and the
+# model predicts the next concept, which a decoder turns into words. But a vector is not a token: there is no table of all
+# sentences for a softmax to choose from. The obvious loss is the distance to the right vector. What goes wrong: there is rarely one right
+# next sentence. Say that three may follow, equally likely. What lies nearest to all three on average is their mean, which is none of them.
+#
+# A *diffusion* model need not take the mean. It learns to clean noisy concepts, y = sqrt(a) x + sqrt(1 - a) noise, where the level a is how
+# much of the variance is signal; then noise alone is cleaned in small steps. What the best possible model says can be
+# written down here, since the three concepts m_k are known: the mean of what the noisy vector may have been,
+#
+#     clean(y, a) = sum_k w_k m_k,    w = softmax(-||y - sqrt(a) m_k||^2 / (2 (1 - a)))
+#
+# At the first step, from noise alone, that *is* the mean: the same answer as regression. But a step goes only part of the way, and from
+# there one concept is likelier than the others:
+
+# %%
+from lessons.draw.denoising import denoising
+from numpy_ref.concepts.ddim import ddim_step
+from numpy_ref.concepts.noise_schedule import cosine_levels, trailing_steps, zero_terminal_snr
+from numpy_ref.model.softmax import softmax
+
+angles = np.pi / 2 + np.arange(3) * 2 * np.pi / 3
+concepts = 1.5 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def cleaned(y, level):
+    """What the clean vector was on average, seen with noise: (n, 2) -> (n, 2)."""
+    apart = y[:, None] - math.sqrt(level) * concepts
+    return softmax(-np.sum(apart**2, axis=-1) / (2 * (1 - level)))[0] @ concepts
+
+
+levels = zero_terminal_snr(cosine_levels(100))
+visited = levels[trailing_steps(100, 25)]
+print(f"signal at the first steps of 25: {visited[:4].round(3)}, at the last: {visited[-1]:.3f}")
+paths = [rng.standard_normal((60, 2))]
+for level, following in zip(visited, [*visited[1:], 1.0]):
+    paths.append(ddim_step(paths[-1], cleaned(paths[-1], level), level, following))
+ends = paths[-1]
+nearest = np.sqrt(((ends[:, None] - concepts) ** 2).sum(-1)).min(1)
+mean = concepts.mean(0)
+print(f"regression answers {mean.round(3)}, {np.sqrt(((mean - concepts) ** 2).sum(-1)).min():.2f} from the nearest concept")
+print(f"sampling ends at most {nearest.max():.1e} from one; its squared error is twice that of the mean:")
+wanted = concepts[rng.integers(0, 3, len(ends))]
+for name, answer in (("regression", mean), ("sampling", ends)):
+    print(f"  {name:10} {np.mean(np.sum((answer - wanted) ** 2, axis=-1)):.2f}")
+denoising(np.stack(paths, axis=1), concepts, mean)
+
+# %% [markdown]
+# So the better guess by distance says nothing that anybody would say, and the worse one always speaks. That is the known signature of these
+# models, and `python -m torch_impl concepts` measures it on a language with a known grammar. The other remedy is to
+# make a concept a few *codes* again (residual vector quantisation): each codebook says what those before it have left, and a softmax can
+# choose codes.
+
+# %%
+from numpy_ref.concepts.residual_quantiser import fit_codebooks, partial_sums, quantise
+
+vectors = rng.standard_normal((400, 8))
+codebooks = fit_codebooks(vectors, np.stack([rng.permutation(400)[:16] for _ in range(4)]))
+sums, _ = partial_sums(quantise(vectors, codebooks), codebooks)
+left = np.mean(np.sum((vectors[:, None] - sums) ** 2, axis=-1), axis=0)
+print("squared error after 0 to 4 codes of 4 bits:", left.round(2))
+
+# %% [markdown]
+# **Exercise:** `10_ddim_step`.
+#
+# ## The fifth idea: thoughts that are not words
+#
+# A transformer of n layers does n things one after the other, then it must say a token. Writing a chain of thought lets it do more, at the
+# price that every intermediate result must be a word. In Coconut (arXiv:2412.06769) it need not be: at the place of a thought the
+# input is not an embedding but the model's own last hidden state,
+#
+#     x_p = h_(p-1)
+#
+# Backward. Each thought is made by a pass over what stands before it, and is an input of all later passes. So from the last pass to
+# the first: when all later passes have added theirs, the gradient of the thought is complete, and goes through h_(p-1) into the
+# pass that made it. Cut it there, and nothing in the question learns what would have been worth thinking:
+
+# %%
+from numpy_ref.thoughts.model import unit_transformer
+from numpy_ref.thoughts.settings import ArmConfig, UnitConfig
+
+units = UnitConfig(kind="thought", nodes=5, hops=3)
+small = ArmConfig(layers=1, width=16, heads=2).model("thoughts", units)
+weights = initialise(small, 0, np.float64)
+question = rng.integers(0, 5, (2, units.question))
+rows = np.concatenate([question, np.zeros((2, 2), np.int64)], axis=1)  # two places to think
+places = (units.question, units.question + 1)
+logits, vjp = unit_transformer(rows, weights, small, units, places)
+dy = np.zeros_like(logits)
+dy[:, -1] = rng.standard_normal(dy[:, -1].shape)  # only the answer behind the last thought counts
+name = "blocks.0.attention.query_key_value.weight"
+t = rng.standard_normal(weights[name].shape)
+
+
+def answer_of(weight):
+    return unit_transformer(rows, weights | {name: weight}, small, units, places)[0]
+
+
+along = np.sum(dy * slope(answer_of, weights[name], t))
+print(f"slope along {name}: vjp {np.sum(vjp(dy)[name] * t):.15f}, complex step {along:.15f}")
+print("layers that a fact of the question can pass on its way to the answer:", small.layers * (len(places) + 1))
+
+# %% [markdown]
+# `python -m torch_impl thoughts` trains it on a task whose answer lies more steps away than the model has layers, beside the control that any
+# such claim has to beat: as many places, but empty (pauses). Between token and thought lies a third way, to choose one of a few vectors: a
+# quantised thought.
+#
+# **Context without a future.** A word's vector may depend on the words before it. Many "semantic" layers average over the whole text and
+# so over the answer. The test is always the same: change what follows, and nothing before may move.
+
+# %%
+from numpy_ref.context.past import past_mean
+
+text = rng.standard_normal((1, 6, 4))
+later = text.copy()
+later[0, 4] += 1.0
+moved = np.abs(past_mean(later, 3)[0] - past_mean(text, 3)[0]).max(-1)[0]
+print("word 4 changed; context vectors that moved:", np.flatnonzero(moved))
+
+# %% [markdown]
+# **Exercises:** `10_past_mean`, `10_film`.
+#
 # ## The other side: PyTorch
 
 # %%
@@ -316,7 +439,11 @@ print(
 # - Hwang, Wang, Gu, *Dynamic chunking* (H-Net), arXiv:2507.07955; Yu et al., *MEGABYTE*, arXiv:2305.07185.
 # - Nickel, Kiela, *Poincare embeddings*, arXiv:1705.08039; Ganea, Becigneul, Hofmann, *Hyperbolic neural networks*,
 #   arXiv:1805.09112, and *Hyperbolic entailment cones*, arXiv:1804.01882.
+# - LCM team, *Large concept models*, arXiv:2412.08821; Lin et al., *Common diffusion noise schedules are flawed*, arXiv:2305.08891.
+# - Hao et al., *Training large language models to reason in a continuous latent space* (Coconut), arXiv:2412.06769; Perez et al.,
+#   *FiLM*, arXiv:1709.07871.
 # - Bonnabel, *Stochastic gradient descent on Riemannian manifolds*, IEEE TAC 58 (2013) 2217.
 #
-# In this project: `numpy_ref/tokenizers/`, `numpy_ref/patching/`, `numpy_ref/hyperbolic/`. That was the last lesson; what is left
+# In this project: `numpy_ref/tokenizers/`, `numpy_ref/patching/`, `numpy_ref/hyperbolic/`, `numpy_ref/concepts/`,
+# `numpy_ref/thoughts/`, `numpy_ref/context/`; `make semantic` runs all their experiments. That was the last lesson; what is left
 # is to build something.

@@ -91,7 +91,7 @@ def show(taught, rewarded, seconds):
     for place, prompt in enumerate(prompts[:SHOWN]):
         said = [answer(run, prompt) for run in (taught, rewarded)]
         marks = ["" if one == prompt.example.answer else "  (wrong)" for one in said]
-        print(f"  {prompt.example.prompt} {said[0]}{marks[0]:<12}{said[1]}{marks[1]}".rstrip())
+        print(f"{prompt.example.prompt:<24}  {said[0]}{marks[0]:<10}  {said[1]}{marks[1]}".rstrip())
     print(f"\nin {clock(seconds)} minutes")
     return both
 

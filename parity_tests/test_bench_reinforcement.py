@@ -87,6 +87,16 @@ def test_the_pipeline_goes_from_nothing_to_a_report(tmp_path, monkeypatch, capsy
     assert capsys.readouterr().out.count("finished before") == len(pipeline.STAGES)
 
 
+def test_without_options_each_stage_takes_its_own_steps(tmp_path, monkeypatch):
+    """As `make pipeline` calls it: the first command is the one that is written down; a failing one ends the pipeline."""
+    called = []
+    monkeypatch.setattr(pipeline.torch_side, "main", lambda words: called.append(words) or 2)
+    monkeypatch.chdir(tmp_path)
+    assert pipeline.main([]) == 2
+    (words,) = called
+    assert words[:3] == ["train", "--preset", "llama-1m"] and words[-4:] == ["--steps", "300", "--out", "runs/pipeline/base"]
+
+
 def test_the_second_act_of_the_demo(tmp_path, monkeypatch, capsys):
     config = ModelConfig(vocab_size=256, context=40, **TINY)
     base = type("Run", (), {"model_config": config, "params": initialise(config, 0, torch.float32)})

@@ -159,7 +159,7 @@ def test_gradients_of_a_step_are_the_same(kind):
     """Straight through codes as well, which the declarations leave out."""
     settings, found = UnitConfig(kind, nodes=4, codes=3), []
     config, tokens = small(settings), np.random.default_rng(2).integers(0, 8, (2, 8))
-    targets, params = np.where(np.arange(8) > 4, tokens, -100), random_params(config)
+    targets, params = np.where(np.arange(8) > 4, tokens % 5, -100), random_params(config)
     for wing in WINGS:
         step, arguments = wing.module("thoughts.step"), [wing.array(value) for value in (params, tokens, targets)]
         found.append(step.loss_and_grads(*arguments, config, settings, (3, 4, 6)))
@@ -169,6 +169,16 @@ def test_gradients_of_a_step_are_the_same(kind):
     assert float(found[0][0]) == pytest.approx(float(found[1][0]), rel=1e-12)
     for name, grad in found[0][1].items():
         np.testing.assert_allclose(np.asarray(found[1][1][name]), grad, rtol=1e-8, atol=1e-12, err_msg=name)
+
+
+def test_codes_are_never_said():
+    """The output rows of codes have no gradient where no unit is a code, and none from the words where one is."""
+    settings = UnitConfig("thought", nodes=4, codes=3)
+    config, tokens = small(settings), np.array([[0, 1, 2, 3, 1]])
+    for wing in WINGS:
+        arguments = [wing.array(value) for value in (random_params(config), tokens, tokens)]
+        _, grads = wing.module("thoughts.step").loss_and_grads(*arguments, config, settings, (2,))
+        assert not np.asarray(grads["output.weight"])[-3:].any() and np.asarray(grads["output.weight"])[:-3].any()
 
 
 def test_the_curriculum_replaces_one_step_after_the_other():

@@ -6,7 +6,10 @@ import numpy as np
 
 from lessons.exercise import Exercise
 from parity_tests.components.chunking import EMA_SCAN
+from parity_tests.components.ddim import DDIM_STEP
 from parity_tests.components.lorentz import LIFT
+from parity_tests.components.modulate import FILM
+from parity_tests.components.past import PAST_MEAN
 from parity_tests.components.patches import COMPLETE, ENTROPIES, SPACE
 from parity_tests.components.poincare import DISTANCE, EXP_MAP_ORIGIN, HAVERSINE, MOBIUS_ADD, RIEMANNIAN_GRADIENT
 from parity_tests.components.segmentation import LOG_LIKELIHOOD
@@ -107,6 +110,59 @@ EXERCISES = (
             "the weight of the chunk itself carried on in the backward": "what is carried to the chunk before is (1 - p_k) a_k.",
             "the gradient is not carried on": "y_k enters all later chunks: their gradient comes back to it.",
             "dp against the chunk itself": "dp_k is a_k (z_k - y_(k-1)): the chunk *before* stands there.",
+        },
+    ),
+    Exercise(
+        name="10_ddim_step",
+        title="From noise towards a concept, one step",
+        component=DDIM_STEP,
+        minutes=15,
+        hints=(
+            "Take the signal sqrt(level) * clean off x: what is left is sqrt(1 - level) times the noise.",
+            "Put both together again at the next level: sqrt(next_level) of the clean vector, sqrt(1 - next_level) of the noise.",
+            "noise_scale divides the noise, and nothing else.",
+        ),
+        mistakes={
+            "levels for their roots": "a level is a share of the *variance*: vectors are scaled by its square root.",
+            "the noise of the step before": "the noise comes back at the next level: sqrt(1 - next_level).",
+            "the noisy vector for the clean one": "the signal of the next step is the clean vector, not x.",
+            "noise not divided": "what is left of x is sqrt(1 - level) times the noise: divide by that.",
+            "multiplied by the scale": "noise_scale divides the noise.",
+        },
+    ),
+    Exercise(
+        name="10_past_mean",
+        title="A bag of what came before",
+        component=PAST_MEAN,
+        minutes=20,
+        hints=(
+            "Whether place t sees place s: 1 <= t - s <= span, a (T, T) matrix of zeros and ones.",
+            "Divide its rows by how many places they see, at least 1: the first sees none, and gets 0.",
+            "c = A x is linear in x, so dx = A^T dy.",
+        ),
+        mistakes={
+            "the place itself": "a place sees those before it, not itself.",
+            "the future": "a place sees those before it, never those behind it.",
+            "one too far": "the farthest place in sight is t - span.",
+            "always divided by the span": "at the beginning fewer than span places are there: divide by how many are seen.",
+            "backward like forward": "the backward pass of A x is A^T dy: what t saw gives back to s.",
+        },
+    ),
+    Exercise(
+        name="10_film",
+        title="A context scales and shifts",
+        component=FILM,
+        minutes=20,
+        hints=(
+            "scale = c Ws^T and shift = c Wb^T, by linear; y = (1 + scale) * x + shift.",
+            "dx = dy * (1 + scale); into the scale goes dy * x, into the shift dy, and both go on through their linear.",
+            "The context stands in both: its gradients add up.",
+        ),
+        mistakes={
+            "scale from 0": "the scale is counted from 1: without context the word stays what it is.",
+            "shift forgotten": "the context also shifts: + Wb c.",
+            "gradient of the context through the shift alone": "the context stands in the scale and in the shift: add both.",
+            "scale's gradient without x": "dL/d(Ws c) = dy * x: the scale multiplies x.",
         },
     ),
     Exercise(

@@ -66,7 +66,7 @@ def accuracy(found, edges, path, title="Pair accuracy by the margin of the truth
 
     ``found``: name -> (accuracy (K,), count (K,)) of ``evaluation.accuracy_by`` with these ``edges`` (K + 1,).
     """
-    with canvas(path, figsize=(7, 4)) as figure:
+    with canvas(path, figsize=(8.5, 4.4)) as figure:
         axes = figure.subplots()
         figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold")
         labels = [f"{low:.2g} to {high:.2g}" for low, high in zip(edges[:-1], edges[1:])]
@@ -75,12 +75,12 @@ def accuracy(found, edges, path, title="Pair accuracy by the margin of the truth
             place = np.arange(len(labels)) + (number - (len(found) - 1) / 2) * width
             axes.bar(place, share, width=width, color=(BLUE, RED, INK, QUIET)[number % 4], label=name)
             for x, value, pairs in zip(place, share, count):
-                axes.annotate(f"{value:.1%}\n{pairs} pairs" if pairs else "no pairs", (x, value), ha="center", va="bottom", fontsize=8)
+                axes.annotate(f"{value:.1%}\n{pairs} pairs" if pairs else "no pairs", (x, value), ha="center", va="bottom", fontsize=7.5)
         axes.axhline(0.5, color=QUIET, linewidth=1, linestyle=":")
         axes.set(xlabel="how much more the chosen answer is worth", ylabel="share in the right order", ylim=(0, 1.15))
         axes.set_xticks(range(len(labels)), labels)
-        if len(found) > 1:
-            axes.legend(loc="lower right")
+        if len(found) > 1:  # above the bars, which leave no corner free
+            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(found))
 
 
 def over_optimisation(curves, numbers, path, title="Best of n by the model's reward"):

@@ -24,7 +24,7 @@ def held_out(params, config, settings, problems=1000, batch=250):
         edges, walk = pointer_chains(0, first, count, settings.nodes, settings.hops, STREAM_THOUGHTS + 1)
         tokens, targets, places = unit_rows(edges, walk, stage, settings)
         logits, _ = unit_transformer(tokens, params, config, settings, places)
-        loss += float(cross_entropy(logits, targets)[0]) * count
+        loss += float(cross_entropy(logits[..., : -settings.codes], targets)[0]) * count
         found = beam_search(tokens[:, : settings.question], params, config, settings)
         right += int(np.sum(found["answer"] == walk[:, -1]))
         words = found["words"][:, settings.length - 1 :: settings.length]

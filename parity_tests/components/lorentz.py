@@ -143,8 +143,8 @@ EXP_MAP = declaration("exp_map", draw_step, ("x", "v", "c"), (*PLACES, "no step"
     Bug("retraction", "numpy", "xs + rise * xs + stretch * vs", "xs + 0 * rise * xs + 0 * stretch * vs + vs"),
     Bug("rise is constant", "numpy", " + 0.5 * stretch * _dot(ds, xs)", ""),
     Bug("length does not depend on the point", "numpy", "+ rise * ds - k * across", "+ rise * ds"),
-    Bug("length in the difference of two large numbers", "torch", "squared_length(x, v, c)", "(way.square().sum(-1, keepdim=True) - ((space * way).sum(-1, keepdim=True) / _time(space, c)).square())", needs=("far",)),
-    Bug("curvature forgotten in the radius", "torch", "t = c * square", "t = square"),
+    Bug("length in the difference of two large numbers", "torch", "_tangent_square(space, way, c)", "(way.square().sum(0) - (space * way).sum(0).square() / (space.square().sum(0) + 1 / c))", needs=("far",)),
+    Bug("curvature forgotten in the radius", "torch", "t = c * _tangent", "t = _tangent"),
     Bug("cosh of half the radius", "torch", "t / 2 * sinhc", "t / 4 * sinhc"),
 ))  # fmt: skip
 LOG_MAP = declaration("log_map", draw_pair, ("x", "y", "c"), PAIRS, (
@@ -172,9 +172,9 @@ RIEMANNIAN_GRADIENT = declaration("riemannian_gradient", draw_gradient, (), PLAC
 ))  # fmt: skip
 SQUARED_LENGTH = declaration("squared_length", draw_step, (), (*PLACES, "no step"), (
     Bug("Euclid's", "numpy", "_tangent_square(xs, v[..., 1:], 1.0 / c + _dot(xs, xs), c)", "_dot(v, v)"),
-    Bug("space alone", "torch", "/ _time(space, c).square()", "* c"),
-    Bug("curvature forgotten", "torch", "way.square() / c", "way.square()"),
-    Bug("radial part twice", "torch", "n * way -", "n * way +"),
+    Bug("space alone", "torch", "/ (square + 1 / c)", "* c", "_tangent_square"),
+    Bug("curvature forgotten", "torch", "way.square().sum(0) / c", "way.square().sum(0)", "_tangent_square"),
+    Bug("radial part twice", "torch", "n * way -", "n * way +", "_tangent_square"),
 ))  # fmt: skip
 
 COMPONENTS = (

@@ -94,7 +94,6 @@ UNIT_TRANSFORMER = Component(
     differentiable=("params",),
     kernels=KERNELS,
     events=("thought", "code", "no thought", "two thoughts", "thoughts in a row", "words between", "thought at the end"),
-    dtypes=("float64", "float32"),
     weight=8,
     compiles=False,
     bugs=(

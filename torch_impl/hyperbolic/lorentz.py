@@ -48,9 +48,10 @@ def exp_map(x, v, c):
 
     Shapes: x, v (..., 1 + d), c () -> (..., 1 + d).
     """
-    space, way = x[..., 1:], v[..., 1:]
-    t = c * squared_length(x, v, c)
-    return lift(space + t / 2 * sinhc(t / 4).square() * space + sinhc(t) * way, c)
+    space, way = _rows(x), _rows(v)
+    t = c * _tangent_square(space, way, c)
+    moved = space + t / 2 * sinhc(t / 4).square() * space + sinhc(t) * way
+    return torch.cat(((moved.square().sum(0, keepdim=True) + 1 / c).sqrt(), moved)).movedim(0, -1).contiguous()
 
 
 def log_map(x, y, c):
@@ -84,10 +85,7 @@ def squared_length(x, v, c):
 
     Shapes: x, v (..., 1 + d), c () -> (..., 1).
     """
-    space, way = x[..., 1:], v[..., 1:]
-    n = _norm(space)
-    wedge = n * way - (space * way).sum(-1, keepdim=True) / n * space
-    return (way.square() / c + wedge.square()).sum(-1, keepdim=True) / _time(space, c).square()
+    return _tangent_square(_rows(x), _rows(v), c).unsqueeze(-1)
 
 
 def riemannian_gradient(x, grad, c):
@@ -97,6 +95,19 @@ def riemannian_gradient(x, grad, c):
     """
     space = x[..., 1:]
     return _tangent(grad[..., 1:] + c * (x * grad).sum(-1, keepdim=True) * space, space, c)
+
+
+def _tangent_square(space, way, c):
+    """``squared_length`` of rows of space coordinates, (d, ...) -> (...)."""
+    square = space.square().sum(0)
+    n = square.clamp(min=TINY**2).sqrt()
+    wedge = n * way - (space * way).sum(0) / n * space
+    return (way.square().sum(0) / c + wedge.square().sum(0)) / (square + 1 / c)
+
+
+def _rows(x):
+    """Space coordinates first in memory, (d, ...): sums over them and factors of points then run along rows."""
+    return x[..., 1:].movedim(-1, 0).contiguous()
 
 
 def _tangent(way, space, c):
@@ -110,10 +121,6 @@ def _time(space, c):
 
 def _square(v):
     return v.square().sum(-1, keepdim=True)
-
-
-def _norm(v):
-    return torch.linalg.vector_norm(v, dim=-1, keepdim=True).clamp(min=TINY)
 
 
 class _Haversine(torch.autograd.Function):
@@ -138,7 +145,7 @@ class _Haversine(torch.autograd.Function):
     def forward(ctx, x, y, c):
         ctx.shapes, ctx.c = (x.shape, y.shape), c.detach() if torch.is_tensor(c) else c
         axes = max(x.dim(), y.dim())
-        x, y = (v[(None,) * (axes - v.dim())][..., 1:].movedim(-1, 0).contiguous() for v in (x, y))
+        x, y = (_rows(v[(None,) * (axes - v.dim())]) for v in (x, y))
         squares = [v.square().sum(0).mul_(c) for v in (x, y)]
         S, Q = (v.sqrt().clamp_(min=TINY) for v in squares)
         C, K = ((v + 1).sqrt_() for v in squares)

@@ -20,7 +20,7 @@ def held_out(params, config, settings, problems=1000, batch=250):
         edges, walk = pointer_chains(0, first, count, settings.nodes, settings.hops, STREAM_THOUGHTS + 1, device)
         tokens, targets, places = unit_rows(edges, walk, stage, settings)
         logits = unit_transformer(tokens, params, config, settings, places)
-        loss += float(cross_entropy(logits, targets)) * count
+        loss += float(cross_entropy(logits[..., : -settings.codes], targets)) * count
         found = beam_search(tokens[:, : settings.question], params, config, settings)
         right += int((found["answer"] == walk[:, -1]).sum())
         words = found["words"][:, settings.length - 1 :: settings.length]

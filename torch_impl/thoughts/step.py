@@ -9,9 +9,13 @@ from torch_impl.training.optimizer import update
 
 
 def loss_and_grads(params, tokens, targets, config, settings, places=()):
-    """Nats per predicted word, and its gradient, through all units. Shapes: tokens, targets (B, T) -> (), name -> grad."""
+    """Nats per predicted word, among all ids but codes, and its gradient through all units.
+
+    Shapes: tokens, targets (B, T) -> (), name -> grad.
+    """
     leaves = {name: param.detach().requires_grad_() for name, param in params.items()}
-    loss = cross_entropy(unit_transformer(tokens, leaves, config, settings, places), targets)
+    logits = unit_transformer(tokens, leaves, config, settings, places)
+    loss = cross_entropy(logits[..., : -settings.codes], targets)
     grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
     return loss.detach(), dict(zip(leaves, grads))
 
