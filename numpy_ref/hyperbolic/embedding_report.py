@@ -80,10 +80,10 @@ def _dims(dims):
 
 def table(found, part, loss):
     """The results of one graph and loss as Markdown, a row for each dimension and space."""
-    lines = ["| dimensions | space | mean average precision | mean distortion | worst distortion | seconds |", "|---:|---|" + "---:|" * 4]
+    lines = ["| dimensions | space | mean average precision | mean distortion | worst distortion | seeds | seconds |", "|---:|---|" + "---:|" * 5]
     chosen = [row for row in found if (row["part"], row["loss"]) == (part, loss)]
     for row in sorted(chosen, key=lambda row: row["dim"]):
-        numbers = [_spread(row, "map"), _spread(row, "distortion"), f"{row['worst']:.4g}", f"{row['seconds']:.1f}"]
+        numbers = [_spread(row, "map"), _spread(row, "distortion"), f"{row['worst']:.4g}", str(row["seeds"]), f"{row['seconds']:.1f}"]
         lines.append(f"| {row['dim']} | {GEOMETRIES[row['geometry']]} | {' | '.join(numbers)} |")
     return "\n".join(lines)
 
