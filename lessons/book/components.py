@@ -133,10 +133,10 @@ def _bugs(component, caught):
 
 @cache
 def measured():
-    """{device: newest rows} of every folder of measurements."""
+    """{device: newest rows} of every folder of measurements; other folders hold what experiments found."""
     found = {}
     for folder in sorted(MEASURED.iterdir()):
-        files = sorted(folder.glob("*.jsonl"), key=lambda path: path.name[:10])
+        files = sorted(folder.glob("20??-??-??-*.jsonl"), key=lambda path: path.name[:10])
         if files:
             found[folder.name] = latest(rows.read(files))
     return found
