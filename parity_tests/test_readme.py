@@ -29,6 +29,7 @@ SHORT = {
     "concepts": "--steps 2 --diffusion-steps 2 --autoencoder-steps 2 --width 8 --held-out 4",
     "thoughts": "--arm thoughts --steps 2 --batch 4 --width 8 --heads 2 --hops 2",
     "context": "--seeds 1 --steps 1 --batch 4 --width 4 --heads 2 --pairs 3 --span 2",
+    "hyperbolic": "--size tiny --steps 1",
     "ppo": "--prompts 2 --group 2 --steps 1 --eval-prompts 2 --eval-samples 2",
 }
 
@@ -58,7 +59,7 @@ def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
         seen.add(command)
     assert seen == {
         "train", "generate", "eval", "inspect", "chat", "quantize", "attention", "tokenizer", "plot", "sft", "answers", "adapt",
-        "reward", "judge", "dpo", "grpo", "ppo", "concepts", "story", "thoughts", "context",
+        "reward", "judge", "dpo", "grpo", "ppo", "concepts", "story", "thoughts", "context", "hyperbolic",
     }  # fmt: skip
 
 

@@ -80,10 +80,10 @@ def _dims(dims):
 
 def table(found, part, loss):
     """The results of one graph and loss as Markdown, a row for each dimension and space."""
-    lines = ["| dimensions | space | mean average precision | mean distortion | worst distortion | seconds |", "|---:|---|" + "---:|" * 4]
+    lines = ["| dimensions | space | mean average precision | mean distortion | worst distortion | seeds |", "|---:|---|" + "---:|" * 4]
     chosen = [row for row in found if (row["part"], row["loss"]) == (part, loss)]
     for row in sorted(chosen, key=lambda row: row["dim"]):
-        numbers = [_spread(row, "map"), _spread(row, "distortion"), f"{row['worst']:.4g}", f"{row['seconds']:.1f}"]
+        numbers = [_spread(row, "map"), _spread(row, "distortion"), f"{row['worst']:.4g}", str(row["seeds"])]
         lines.append(f"| {row['dim']} | {GEOMETRIES[row['geometry']]} | {' | '.join(numbers)} |")
     return "\n".join(lines)
 
@@ -123,7 +123,7 @@ def measures(found, names, path):
                 axes.set_xscale("log")
                 axes.set_xticks(ticks, map(str, ticks))
                 axes.minorticks_off()
-                axes.set_ylim(0, 1.05 if measure == "map" else None)
+                axes.set_ylim(0, 1.05 * max(row[measure] + row[f"{measure}_spread"] for row in found))
                 if number == 0:
                     axes.set_ylabel(words)
             grid[0, number].set_title(f"{names[part]}, {LOSSES[loss]}")
@@ -138,7 +138,7 @@ def disk(graph, drawn, path):
     """
     losses = list(dict.fromkeys(loss for _, loss in drawn))
     spaces = [name for name in GEOMETRIES if any(geometry == name for geometry, _ in drawn)]
-    with canvas(path, figsize=(4.6 * len(spaces), 4.8 * len(losses))) as figure:
+    with canvas(path, figsize=(3.4 * len(spaces), 3.6 * len(losses))) as figure:
         for axes, (loss, space) in zip(figure.subplots(len(losses), len(spaces), squeeze=False).flat, ((a, b) for a in losses for b in spaces)):
             axes.set(title=f"{GEOMETRIES[space]}, {LOSSES[loss]}", aspect="equal")
             axes.axis("off")

@@ -65,7 +65,7 @@ MODULATE = Component(
 )  # fmt: skip
 
 GATED = Component(
-    name="gated",
+    name="adaln.gated",
     numpy=numpy_adaln.gated,
     torch=torch_adaln.gated,
     draw=draw_three("x", "branch", "gate"),

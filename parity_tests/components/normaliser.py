@@ -51,7 +51,7 @@ def draw_through(source):
 
 def _declaration(name, bugs):
     return Component(
-        name=name,
+        name=f"normaliser.{name}",
         numpy=getattr(numpy_normaliser, name),
         torch=getattr(torch_normaliser, name),
         draw=draw_through,

@@ -18,7 +18,7 @@ def draw_quantise(source):
 
 
 QUANTISE = Component(
-    name="quantise",
+    name="residual_quantiser.quantise",
     numpy=numpy_quantiser.quantise,
     torch=torch_quantiser.quantise,
     draw=draw_quantise,
