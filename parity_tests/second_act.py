@@ -63,7 +63,7 @@ def reward(taught, out, device, steps=None):
     """The taught model rewarded for right answers, in the run folder ``out``; returns its Run."""
     steps = min(UPDATES, steps or UPDATES)
     train = dataclasses.replace(REWARDED, steps=steps, warmup=5, beta2=0.999, device=str(device), eval_every=0, save_every=0)
-    source, judge = TaskPrompts([TASK], SPEECH), Judge((checker(),))
+    source, judge = TaskPrompts([TASK], SPEECH, seed=1), Judge((checker(),))  # not those of the examples
     run = with_report(train, lambda report: train_grpo(
         taught.model_config, train, SETTINGS, source, judge, taught.params, out, report=report
     ))  # fmt: skip
