@@ -96,7 +96,7 @@ def _picture(results, path):
         left.plot(mean["l2_read"], places, "o", color=RED, label="said, and read again")
         left.set(title="Distance from the concept that came", yticks=places, xlabel="L2 distance", xlim=(0, None))
         left.set_yticklabels([NAMES[model] for model in models], color=INK)
-        left.legend(loc="lower left")
+        left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
         right.barh(places, mean["information"], color=[PALE if value < 0 else BLUE for value in mean["information"]], height=0.55)
         for place, valid, value in zip(places, mean["valid"], mean["information"], strict=True):
             right.text(max(value, 0) + 0.08, place, f"{valid:.0%} valid", va="center", color=QUIET)
