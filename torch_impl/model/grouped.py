@@ -146,7 +146,7 @@ class _Gated(torch.autograd.Function):
         dx = torch.empty_like(x)
         for rows in _parts(x):
             (a, b), (da, db) = x[rows].chunk(2, -1), dx[rows].chunk(2, -1)
-            torch.mul(dy[rows], bent[rows], out=db)
+            db.copy_(dy[rows] * bent[rows])
             da.copy_(ctx.bend_backward(dy[rows] * b, a))
         return dx, None, None
 
