@@ -291,7 +291,7 @@ def picture(measured):
             axes.set_xscale("log", base=2)
             axes.set_xticks(ticks, [f"{n // 1024}k" if n >= 1024 else n for n in ticks])
             axes.set_xticks([], minor=True)
-            axes.set(xlabel=name, ylim=(0, None))
+            axes.set(xlabel=name, ylim=(0, 120))
             axes.grid(axis="y")
         line[0].set_ylabel("% of the dense layer's rate")
         line[0].set_title(dtype, loc="left")

@@ -50,7 +50,8 @@ def factor(number):
 
 def milliseconds(row):
     """The median in milliseconds, three figures."""
-    return f"{1e3 * row['seconds']['median']:.3g}" if row else ""
+    value = 1e3 * row["seconds"]["median"] if row else None
+    return "" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def compared(words, ours, theirs):
