@@ -69,12 +69,12 @@ def verdicts(found):
 
 def table(found):
     """The results as Markdown."""
-    titles = "| | bits per byte | bytes a unit | parameters | operations a byte | bytes read | steps | seconds |"
-    lines = [titles, "|---|" + "---:|" * 7]
+    titles = "| | bits per byte | bytes a unit | parameters | operations a byte | bytes read | steps |"
+    lines = [titles, "|---|" + "---:|" * 6]
     for row in found:
         spread = f" (spread {row['spread']:.3f})" if row["seeds"] > 1 else ""
         numbers = f"{row['bits_per_byte']:.3f}{spread} | {row['bytes_per_unit']:.2f} | {row['parameters']:,.0f} | "
-        numbers += f"{row['flops_per_byte'] / 1e6:.2f}M | {row['bytes_seen'] / 1e6:.2f}M | {row['steps']:,.0f} | {row['seconds']:.0f}"
+        numbers += f"{row['flops_per_byte'] / 1e6:.2f}M | {row['bytes_seen'] / 1e6:.2f}M | {row['steps']:,.0f}"
         lines.append(f"| {row['label']} | {numbers} |")
     return "\n".join(lines)
 
