@@ -17,27 +17,48 @@ ERRORS = LinearSegmentedColormap.from_list("errors", ["#eef4fa", "#a8cbe4", "#55
 CEILING = 1e8  # margins beyond this, and errors of another kind, are drawn at the edge
 
 
+ROWS = 110  # of a column; more components make more columns
+NAMES, ERROR_CELLS, MARGINS, GAP, TOP, BOTTOM, ROW = 2.9, 5.2, 2.7, 0.5, 1.5, 0.45, 0.215  # inches
+
+
 def draw(report, path):
-    components, columns = report["components"], shown_columns(report)
-    height = 0.215 * len(components) + 1.9
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(12.5, height), sharey=True, gridspec_kw={"width_ratios": (len(columns), 3.2), "wspace": 0.03}
-    )
-    _errors(left, components, columns)
-    _margins(right, components)
-    for axes in (left, right):
-        _folders(axes, components, named=axes is left)
-        axes.tick_params(length=0, colors=INK)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-    top = {"ha": "left", "va": "top"}  # all in inches from the top, whatever the number of rows
-    title = {"fontsize": 15, "fontweight": "bold", "color": INK}
-    figure.text(0.02, 1 - 0.15 / height, "Two implementations, one model", **title, **top)
+    """Write the picture. All lengths in inches, so that rows look alike however many there are."""
+    columns = shown_columns(report)
+    components = sorted(report["components"], key=_first_of_its_folder(report["components"]))
+    number = max(1, math.ceil(len(components) / ROWS))
+    rows = max(1, math.ceil(len(components) / number))
+    width, height = number * (NAMES + ERROR_CELLS + MARGINS + GAP), ROW * rows + TOP + BOTTOM
+    figure = plt.figure(figsize=(width, height))
+    for place in range(number):
+        own = components[place * rows : (place + 1) * rows]
+        x, high = place * (NAMES + ERROR_CELLS + MARGINS + GAP) + NAMES, ROW * len(own)
+        box = {"bottom": (height - TOP - high) / height, "height": high / height}
+        left = figure.add_axes((x / width, box["bottom"], ERROR_CELLS / width, box["height"]))
+        right = figure.add_axes(((x + ERROR_CELLS + 0.1) / width, box["bottom"], MARGINS / width, box["height"]), sharey=left)
+        _errors(left, own, columns)
+        _margins(right, own)
+        right.tick_params(labelleft=False)
+        for axes in (left, right):
+            _folders(axes, own, named=axes is left)
+            axes.tick_params(length=0, colors=INK)
+            for spine in axes.spines.values():
+                spine.set_visible(False)
+    style = {"ha": "left", "va": "top"}
+    figure.text(0.2 / width, 1 - 0.15 / height, "Two implementations, one model", fontsize=15, fontweight="bold", color=INK, **style)
     lines = "\n".join(textwrap.wrap(one_line(report), 150))
-    figure.text(0.02, 1 - 0.5 / height, lines, fontsize=8.5, color=FAINT, linespacing=1.4, **top)
-    figure.subplots_adjust(left=0.225, right=0.985, top=1 - 1.5 / height, bottom=0.45 / height)
-    figure.savefig(path, dpi=140, facecolor="white")
+    figure.text(0.2 / width, 1 - 0.5 / height, lines, fontsize=8.5, color=FAINT, linespacing=1.4, **style)
+    figure.savefig(path, dpi=140 if number == 1 else 80, facecolor="white")
     plt.close(figure)
+
+
+def _first_of_its_folder(components):
+    """What sorts components by folder, folders in the order in which they first come up."""
+    order = list(dict.fromkeys(_folder(component) for component in components))
+    return lambda component: order.index(_folder(component))
+
+
+def _folder(component):
+    return component["file"].rpartition("/")[0] or "."
 
 
 def _errors(axes, components, columns):
@@ -104,14 +125,14 @@ def _margins(axes, components):
 
 def _folders(axes, components, named):
     """A line where the folder changes, and its name on the left."""
-    folders = [component["file"].rpartition("/")[0] or "." for component in components]
+    folders = [_folder(component) for component in components]
     start = 0
     for i in range(1, len(folders) + 1):
         if i == len(folders) or folders[i] != folders[start]:
             if named:
                 place = axes.get_yaxis_transform()
                 axes.text(
-                    -0.335,
+                    0.1 / ERROR_CELLS - NAMES / ERROR_CELLS,
                     start,
                     folders[start],
                     transform=place,
