@@ -133,7 +133,6 @@ DISTANCE = declaration("distance", draw_distance, ("x", "y", "c"), (*PAIRS, "squ
     Bug("acosh of the inner product", "torch", "arc(_Haversine.apply(x, y, c), squared) / (c if squared else c**0.5)", "((-c * inner(x, y)).clamp(min=1 + 1e-8).acosh() / c**0.5) ** (1 + squared)"),
     Bug("never squared", "torch", "c), squared)", "c))"),
     Bug("radii's difference cancels twice", "torch", "(squares[0] - squares[1]).div_((S * K).addcmul_(C, Q))", "S * K - C * Q", "_Haversine", needs=("far",)),
-    Bug("rounding along the radius kept", "torch", ".sub_(w / 2)", ".mul_(0)", "_Haversine", needs=("along the radius",)),
     Bug("second gradient of the wrong sign", "torch", "(S * stray - D / K)", "(S * stray + D / K)", "_Haversine"),
     Bug("curvature's gradient of the angle alone", "torch", " + D * D / (C * K)", "", "_Haversine"),
     Bug("angle counted twice", "torch", ".div_(4)", ".div_(2)", "_Haversine"),
