@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from time import perf_counter
 
+from numpy_ref.commands import say
 from numpy_ref.errors import UserError
 from numpy_ref.files import replace
 from numpy_ref.hyperbolic import embedding_report
@@ -13,7 +14,6 @@ from numpy_ref.hyperbolic.embedding_arms import DTYPES, GEOMETRIES, LOSSES, SIZE
 from numpy_ref.hyperbolic.embedding_experiment import Embedding, points
 from numpy_ref.hyperbolic.graphs import graph
 from numpy_ref.progress import clock
-from numpy_ref.tokenization_commands import say
 
 DEFINITION = "words and files: the wings compute"
 

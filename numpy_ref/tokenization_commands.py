@@ -9,6 +9,7 @@ from time import perf_counter
 import numpy as np
 
 from numpy_ref import archive
+from numpy_ref.commands import say
 from numpy_ref.config import TrainConfig
 from numpy_ref.errors import UserError
 from numpy_ref.files import replace
@@ -244,8 +245,3 @@ def _progress(words):
         sys.stderr.flush()
     elif words is not None:
         say(words)
-
-
-def say(words):
-    """Print to stderr: stdout is for results."""
-    print(words, file=sys.stderr, flush=True)
