@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import environment, finetuning
+from numpy_ref.commands import say
 from numpy_ref.config import parameter_count
 from numpy_ref.data.chat_format import ChatFormat
 from numpy_ref.files import replace
@@ -167,10 +168,6 @@ def kept(path, make):
         found = make()
         replace(path, lambda file: file.write(json.dumps(found).encode()))
     return json.loads(path.read_text())
-
-
-def say(words):
-    print(words, file=sys.stderr, flush=True)
 
 
 # -- the report ---------------------------------------------------------------------------------------------------
