@@ -19,7 +19,7 @@ from numpy_ref.chat import chat as chat_command
 from numpy_ref.concepts import commands as concept_commands
 from numpy_ref.concepts.config import KINDS
 from numpy_ref.concepts.settings import ExperimentConfig
-from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig
+from numpy_ref.config import ModelConfig, SampleConfig, TrainConfig, allowed_types
 from numpy_ref.context import commands as context_commands
 from numpy_ref.errors import RunWarning, UserError
 from numpy_ref.presets import PRESETS
@@ -381,10 +381,20 @@ def add_fields(parser, kind, defaults, leave_out=()):
         if field.name in leave_out:
             continue
         flag, default = "--" + field.name.replace("_", "-"), getattr(defaults, field.name)
-        shown = f"{default:.4g}" if isinstance(default, float) else default
+        shown = f"{default:.4g}" if isinstance(default, float) else "none" if default is None else default
+        kind, *none = allowed_types(field)
         help = f"{field.metadata['help']} ({shown})".replace("%", "%%")
-        if field.type is bool:
+        if kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=help)
         else:
-            metavar = None if field.metadata["choices"] else {int: "N", float: "X"}.get(field.type, "NAME")
-            parser.add_argument(flag, type=field.type, choices=field.metadata["choices"], metavar=metavar, help=help)
+            metavar = None if field.metadata["choices"] else {int: "N", float: "X"}.get(kind, "NAME")
+            read = number_or_none if none else kind
+            parser.add_argument(flag, type=read, choices=field.metadata["choices"], metavar=metavar, help=help)
+
+
+def number_or_none(text):
+    """The value of an option that may also be left out by name."""
+    try:
+        return None if text == "none" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; it must be a number, or none") from None

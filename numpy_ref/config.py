@@ -7,6 +7,7 @@ The command line is built from the same fields (``help`` in the metadata is the 
 import dataclasses
 import json
 import math
+import typing
 from dataclasses import dataclass, field
 
 from numpy_ref.errors import UserError, shown
@@ -266,7 +267,7 @@ class TrainConfig:
     sequence_balance_loss: float = option(0.0, "experts: the same, in each sequence")
     router_z_loss: float = option(0.0, "experts: weight of logsumexp(router logits)^2")
     router_bias_rate: float = option(1e-3, "experts: how far the balancing bias moves a step")
-    capacity_factor: float = option(0.0, "experts: room for so many times an equal load in each row (0: no limit)")
+    capacity_factor: float | None = option(None, "experts: room for so many times an equal load in each row; none: no limit")
     loss_chunk: int = option(0, "tokens whose logits exist at once in the loss (0: all, unless they are many)")
     recompute: bool = option(False, "compute each block again in the backward pass, to save its memory")
     dtype: str = option("auto", "number format of activations; master weights stay float32", DTYPES)
@@ -297,8 +298,8 @@ class TrainConfig:
         require(self, "final_lr", lambda v: 0 <= v <= 1, "between 0 and 1")
         for name in ("balance_loss", "sequence_balance_loss", "router_z_loss", "router_bias_rate"):
             require(self, name, lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
-        room = "a finite number above 0, or 0 for no limit at all"
-        require(self, "capacity_factor", lambda v: math.isfinite(v) and v >= 0, room)
+        room = "a finite number above 0, or none for no limit"
+        require(self, "capacity_factor", lambda v: v is None or math.isfinite(v) and v > 0, room)
         for name in ("weight_decay", "z_loss"):
             require(self, name, lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
         require(self, "cooldown", lambda v: 0 < v <= 1, "above 0 and at most 1")
@@ -446,12 +447,19 @@ def from_json(kind, text):
         raise UserError(f"the configuration is not JSON ({error}); write one with {kind.__name__} and to_json") from None
     if not isinstance(values, dict):
         raise UserError(f"the configuration must be a JSON object, got {type(values).__name__}")
-    fields = {f.name: f.type for f in dataclasses.fields(kind)}
+    fields = {f.name: allowed_types(f) for f in dataclasses.fields(kind)}
     for name, value in values.items():
         if name not in fields:
             raise UserError(f"{kind.__name__} has no field {shown(name)}; its fields are {', '.join(fields)}")
-        if type(value) is int and fields[name] is float:
+        if type(value) is int and fields[name][0] is float:
             values[name] = float(value) if abs(value) < 2**1000 else math.inf
-        elif type(value) is not fields[name]:
-            raise UserError(f"{name}={shown(value)} must be of type {fields[name].__name__}")
+        elif type(value) not in fields[name]:
+            raise UserError(f"{name}={shown(value)} must be of type {fields[name][0].__name__}")
+    if kind is TrainConfig and values.get("capacity_factor") == 0:
+        values["capacity_factor"] = None  # older files say so that there is no limit
     return kind(**values)
+
+
+def allowed_types(field):
+    """The types that a field's value may have: (float, NoneType) where it is declared as ``float | None``."""
+    return typing.get_args(field.type) or (field.type,)

@@ -12,12 +12,13 @@ import torch
 
 import torch_impl.model.moe as torch_moe
 from numpy_ref import checkpoint_file, expert_log
-from numpy_ref.config import ModelConfig, TrainConfig, active_parameter_count, parameter_count
+from numpy_ref.config import ModelConfig, TrainConfig, active_parameter_count, from_json, parameter_count, to_json
 from numpy_ref.errors import UserError
 from numpy_ref.inspect import flops_forward
 from numpy_ref.training.muon import orthogonalise
 from parity_tests.components.moe import expert_parameters, layer_parameters
 from parity_tests.test_properties import random_params
+from parity_tests.trained import SMALL, run
 from parity_tests.wings import WINGS, plain
 
 both = pytest.mark.parametrize("wing", WINGS, ids=str)
@@ -533,9 +534,32 @@ def test_what_can_not_be_is_one_line(changes, words):
 def test_capacity_factors_are_above_zero(wing, factor):
     with pytest.raises(UserError, match="capacity factor"):
         wing.module("model.balance").expert_capacity(8, 4, 2, factor)
-    if factor != 0:  # in a config 0 means: no limit
-        with pytest.raises(UserError, match="capacity_factor"):
-            dataclasses.replace(TRAIN, capacity_factor=factor)
+    with pytest.raises(UserError, match="capacity_factor=.* a finite number above 0, or none for no limit"):
+        dataclasses.replace(TRAIN, capacity_factor=factor)
+
+
+def test_no_limit_has_a_name(tmp_path, capsys):
+    """None in Python, ``none`` on the command line, null in a file; files of before say 0."""
+    assert TrainConfig().capacity_factor is None
+    for text, factor in (("0.0", None), ("0", None), ("null", None), ("2", 2.0), ("1.25", 1.25)):
+        found = from_json(TrainConfig, f'{{"capacity_factor": {text}}}')
+        assert found.capacity_factor == factor and from_json(TrainConfig, to_json(found)) == found
+    for text in ("-1.0", "false", '"none"', "[]"):
+        with pytest.raises(UserError, match="capacity_factor="):
+            from_json(TrainConfig, f'{{"capacity_factor": {text}}}')
+    argv = ["train", "--out", tmp_path / "new", "--data", "samples", *SMALL, "--experts", 4, "--capacity-factor"]
+    for word, said in (("0", "capacity_factor=0.0"), ("-1", "capacity_factor=-1.0"), ("nan", "capacity_factor=nan"), ("x", "'x' is not allowed")):
+        assert run(WINGS[0], *argv, word) == 2
+        error = capsys.readouterr().err
+        assert said in error and "none" in error and error.count("\n") == 1
+    assert run(WINGS[0], *argv, 0.5, "--steps", 1) == 0
+    assert run(WINGS[0], "train", "--resume", "--out", tmp_path / "new", "--steps", 2, "--capacity-factor", "none") == 0
+    arrays, header = checkpoint_file.read(tmp_path / "new")
+    assert header["train"]["capacity_factor"] is None
+    header["train"]["capacity_factor"] = 0.0
+    checkpoint_file.write(tmp_path / "new" / checkpoint_file.NAME, arrays, header)
+    for wing in WINGS:
+        assert wing.module("training.checkpoint").load(tmp_path / "new").train_config.capacity_factor is None
 
 
 @both
