@@ -48,6 +48,7 @@ ELSEWHERE = {
     "precision.stored_like": "test_precision.py",
     "precision.stored_once": "test_precision.py",
     "model.moe.experts_loop": "test_moe.py",
+    "model.moe.sorted_feed_forward": "test_moe.py",
     "model.quantization.Quantized": "test_quantization.py",
     "model.transformer.Transformer": "test_oracles.py",
     "grpo.loop.advantages": "test_rl.py",

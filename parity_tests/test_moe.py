@@ -435,6 +435,7 @@ def results(function, leaves, indices, activation="swiglu", **more):
 @pytest.mark.parametrize("sizes", [(16, 24), (13, 7)], ids=["aligned", "odd"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_sorted_experts_are_the_loop(dtype, sizes):
+    """``experts``, by ``sorted_feed_forward``, against ``experts_loop``."""
     unit = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 0.06, torch.float16: 0.008}[dtype]
     leaves, indices = case(dtype, *sizes)
     for ours, loop in zip(results(torch_moe.experts, leaves, indices), results(torch_moe.experts_loop, leaves, indices)):
