@@ -9,7 +9,7 @@ SHOWN = 2048  # rows of the weight's gradient that are compared
 
 
 def measure(job):
-    """Peak memory and time of loss and gradients, output head included, where half of the tokens count."""
+    """The answer of a worker: what the candidate computes is compared before it is timed."""
     run, shape = _candidate(job), job["shape"]
 
     def results():
