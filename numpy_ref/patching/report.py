@@ -86,7 +86,7 @@ def notes(header):
         "A unit is what the large model sees as one: a byte, a token, a patch, a chunk. Operations are those of the forward "
         "and the backward pass (three times the forward pass), matrix products and attention; look-ups in tables are free, "
         "and so n-grams cost nothing but memory. The denominator is the bytes of the text itself: every byte but those of "
-        "the first token is predicted and counted.",
+        "the first token is predicted and counted. What is held out is the beginning of many documents.",
         header["entropy"] or "",
         f"Settings: {settings}.",
     ]
