@@ -180,6 +180,9 @@ def test_the_report_says_what_was_found(experiments):
     assert str(folder) not in text
 
 
+WIDE = dict.fromkeys(("bytes_per_unit", "parameters", "flops_per_byte", "bytes_seen", "steps"), 1.0)
+
+
 def test_sentences_follow_from_the_numbers():
     rows = [
         {"arm": arm, "seed": seed, "bits_per_byte": bits + seed / 100, "curve": []}
@@ -188,7 +191,8 @@ def test_sentences_follow_from_the_numbers():
     ]
     found = report.averages(rows)
     assert [row["arm"] for row in found] == ["blt-space", "bytes-ngrams", "hnet", "bytes"]
-    assert found[0]["bits_per_byte"] == pytest.approx(2.405) and found[0]["spread"] == pytest.approx(0.01)
+    assert found[0]["bits_per_byte"] == pytest.approx(2.405) and (found[0]["lowest"], found[0]["highest"]) == (2.4, 2.41)
+    assert "| BLT, space patches + n-grams | 2.405 (2.400 to 2.410) |" in report.table([row | WIDE for row in found])
     said = "\n".join(report.verdicts(found))
     assert "-0.500 (3.005 to 2.505)" in said
     assert "space patches + n-grams beats the byte transformer with n-grams (-0.100)" in said
