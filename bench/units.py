@@ -116,7 +116,10 @@ def sections(found, drawn):
     words = " ".join(__doc__.split("\n\n", 1)[1].split())
     yield f"## Part 10, both sides\n\n{words}" + ("\n\n![times faster](units.png)" if "units.png" in drawn else "")
     for area, cases in AREAS.items():
-        more = {"bytes": ("torch", "bfloat16", "bfloat16"), "tokenizers": (PEER, "int64", "Hugging Face")}.get(area)
+        more = {
+            "bytes": ("torch", "bfloat16", "bfloat16", "times faster"),
+            "tokenizers": (PEER, "int64", "Hugging Face", "its time / ours"),
+        }.get(area)
         lines = []
         for mode in cases:
             sides = {(row["implementation"], row["dtype"]): row for row in measured if (row["name"], row["mode"]) == (area, mode)}
@@ -125,10 +128,10 @@ def sections(found, drawn):
             line = [mode, milliseconds(one), milliseconds(other), _times(one, other), _rate(other)]
             if more:
                 third = sides.get(more[:2])
-                line += [milliseconds(third), _times(one, third)]
+                line += [milliseconds(third), _times(third, other) if third and third["implementation"] == PEER else _times(one, third)]
             lines.append(line)
         titles = ["", "NumPy, ms", "Torch, ms", "times faster", f"{WORK[area]}/s, Torch"]
-        yield f"### {area.capitalize()}\n\n" + table(titles + ([f"{more[2]}, ms", "times faster"] if more else []), lines)
+        yield f"### {area.capitalize()}\n\n" + table(titles + ([f"{more[2]}, ms", more[3]] if more else []), lines)
 
 
 def _times(slow, fast):
@@ -144,37 +147,43 @@ def _rate(row):
 
 
 def _picture(measured):
-    """How many times faster Torch is, a bar a case, area by area."""
+    """How many times faster Torch is, a bar a case, area by area; a darker one below where it computes in bfloat16."""
     from bench.pictures import COLOURS, INK, figure_with_panels
+    from bench.pictures import _legend as legend
 
-    bars = []
-    for area, cases in AREAS.items():
-        for mode in cases:
-            same = [row for row in measured if (row["kind"], row["name"], row["mode"]) == (KIND, area, mode)]
-            one, other = (next((r for r in same if r["implementation"] == w and r["dtype"] != "bfloat16"), None) for w in PACKAGES)
-            if one and other and one["run"] == other["run"]:
-                bars.append((area, mode, rows.ratio(one, other)))
-    if not bars:
+    ratios = {}
+    for row in select(measured, kind=KIND, implementation="torch"):
+        same = [one for one in select(measured, kind=KIND, implementation="numpy", name=row["name"], mode=row["mode"]) if one["run"] == row["run"]]
+        if same:
+            ratios.setdefault((row["name"], row["mode"]), {})[row["dtype"]] = rows.ratio(same[0], row)
+    places = [(area, mode) for area, cases in AREAS.items() for mode in cases if (area, mode) in ratios]
+    if not places:
         return None
-    figure, axes = figure_with_panels(7.4, 0.24 * len(bars) + 1.0)
-    for place, (_, _, (low, middle, high)) in enumerate(bars):
-        axes.barh(place, math.log10(middle), height=0.7, color=COLOURS["torch", "float32"])
-        axes.plot([math.log10(low), math.log10(high)], [place] * 2, color=INK, linewidth=1)
-        axes.annotate(factor(middle), (max(0.0, math.log10(high)), place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7)
-    values = [math.log10(value) for *_, ratio in bars for value in ratio]
+    figure, axes = figure_with_panels(7.4, 0.25 * len(places) + 1.0)
+    for place, key in enumerate(places):
+        found = sorted(ratios[key].items(), key=lambda item: item[0] == "bfloat16")
+        for number, (dtype, (low, middle, high)) in enumerate(found):
+            at, height = (place, 0.72) if len(found) == 1 else (place - 0.2 + 0.4 * number, 0.38)
+            label = None if dtype == "int64" else f"Torch {dtype}"
+            axes.barh(at, math.log10(middle), height=height, color=COLOURS["torch", "bfloat16" if number else "float32"], label=label)
+            axes.plot([math.log10(low), math.log10(high)], [at] * 2, color=INK, linewidth=1)
+            where = max(0.0, math.log10(high)), at
+            axes.annotate(factor(middle), where, xytext=(3, 0), textcoords="offset points", va="center", fontsize=6.5)
+    values = [math.log10(value) for found in ratios.values() for ratio in found.values() for value in ratio]
     ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if math.log10(tick) <= max(values) + 0.1]
     axes.set_xticks([math.log10(tick) for tick in ticks], [f"{tick:g}x" for tick in ticks])
-    axes.set_xlim(min(0.0, *values), max(values) + 0.2)
-    axes.set_yticks(range(len(bars)), [mode for _, mode, _ in bars], fontsize=7.5)
-    for place in range(1, len(bars)):
-        if bars[place][0] != bars[place - 1][0]:
+    axes.set_xlim(min(0.0, *values) - 0.01, max(values) + 0.2)
+    axes.set_yticks(range(len(places)), [mode for _, mode in places], fontsize=7.5)
+    axes.set_ylim(len(places) - 0.4, -0.6)
+    for place in range(1, len(places)):
+        if places[place][0] != places[place - 1][0]:
             axes.axhline(place - 0.5, color=INK, linewidth=0.4)
-    axes.invert_yaxis()
     axes.axvline(0, color=INK, linewidth=0.9)
     axes.set_xlabel("times faster than the NumPy reference (line: quartiles)")
     axes.set_title("Part 10: what the fast side gains", loc="left")
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
+    legend(axes, "upper right")
     return figure
 
 
