@@ -19,7 +19,7 @@ from numpy_ref.concepts.settings import ExperimentConfig
 from numpy_ref.errors import UserError
 from numpy_ref.interrupt import TIME, interruptible
 from numpy_ref.progress import clock
-from numpy_ref.rng import STREAM_STORIES, normal, uniform
+from numpy_ref.rng import STREAM_STORIES
 
 DEFINITION = "words for people: the wings compute"
 
@@ -80,8 +80,7 @@ def continuation(bench, kind, said, count, seed):
         last = bench.placed((tokens[-config.context :, :-1], lengths[-config.context :]))
         concepts_ = bench.call("encode_sentences", *last, space["params"], encoder)
         known = bench.call("normalise", concepts_, space["normaliser"])[None]
-        draw, size = (normal, config.concept) if kind == "diffusion" else (uniform, config.codebooks)
-        draws = bench.placed(draw(seed, STREAM_STORIES + 7 + (number << 8), (1, size)))
+        draws = bench.placed(experiment.draws_for(config, seed, STREAM_STORIES + 7 + (number << 8), 1))
         found = bench.call("next_concept", known, params, config, draws, space["codebooks"])
         found = bench.call("denormalise", found, space["normaliser"])
         spoken = bench.numpy(bench.call("decode_sentences", found, space["params"], encoder))

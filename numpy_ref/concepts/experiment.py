@@ -1,4 +1,4 @@
-"""The experiment: an auto-encoder, the four concept models on its concepts, and how well each continues a story.
+"""The experiment: an auto-encoder, the concept models on its concepts, and how well each continues a story.
 
 Everything random is a function of the seed and the step, so that a run that was stopped goes on as if it had not been.
 A part that is being trained lies in the run folder as PART-SEED.npz with its optimiser.
@@ -143,17 +143,23 @@ def _batches(bench, kind, space):
             stream = {name: STREAM_STORIES + number + (step << 8) for name, number in STREAMS.items()}
             batch["noise"] = normal(bench.seed, stream["noise"], (*shape, s.concept))
             u = uniform(bench.seed, stream["times"], shape)  # little noise says what the concept is: no need of a context
-            batch["times"] = ((1 - (1 - u) ** config.lean) * config.steps).astype(np.int64)
+            batch["times"] = noise_steps(u, config)
             batch["keep"] = uniform(bench.seed, stream["keep"], shape) >= config.drop
         return batch
 
     return draw
 
 
+def noise_steps(u, config):
+    """Steps of noise for uniform numbers, those with much noise oftener (``lean``); the last one where 1 - (1 - u)^lean
+    rounds to 1."""
+    return np.minimum((1 - (1 - u) ** config.lean) * config.steps, config.steps - 1).astype(np.int64)
+
+
 def _frozen(bench, kind, space):
     if kind == "decoder":
         return space["params"], bench.settings.model("autoencoder"), space["normaliser"]
-    return space["codebooks"] if kind == "quantised" else None
+    return space["codebooks"] if kind in ("quantised", "residual") else None
 
 
 def trained(bench, part, draw, frozen=None):
@@ -223,11 +229,16 @@ def held_out(bench):
 def predicted(bench, kind, params, space):
     """Concepts after the held-out stories, as they came from the auto-encoder: (held_out, c) of the wing."""
     stories, config = bench.placed(space["concepts"][held_out(bench)[:, :-1]]), bench.settings.model(kind)
-    stream, count = STREAM_STORIES + STREAMS["judge"], bench.settings.held_out
-    draws = {"diffusion": normal(bench.seed, stream, (count, config.concept))}.get(kind)
-    draws = uniform(bench.seed, stream, (count, config.codebooks)) if kind == "quantised" else draws
-    found = bench.call("next_concept", stories, params, config, bench.placed(draws), space["codebooks"])
+    draws = bench.placed(draws_for(config, bench.seed, STREAM_STORIES + STREAMS["judge"], len(stories)))
+    found = bench.call("next_concept", stories, params, config, draws, space["codebooks"])
     return bench.call("denormalise", found, space["normaliser"])
+
+
+def draws_for(config, seed, stream, count):
+    """The random numbers that ``next_concept`` takes for ``count`` stories; a kind with one answer does not look at them."""
+    if config.kind == "diffusion":
+        return normal(seed, stream, (count, *([config.samples] if config.eta else []), config.concept))
+    return uniform(seed, stream, (count, config.codebooks))
 
 
 def baselines(bench, space):

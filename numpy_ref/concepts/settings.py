@@ -35,8 +35,9 @@ class ExperimentConfig:
     noise_steps: int = option(100, "diffusion: steps of noise in training")
     samples: int = option(20, "diffusion: steps of the sampler")
     guidance: float = option(3.0, "diffusion: how much the context counts in sampling (1: as learnt)")
-    codebooks: int = option(4, "quantised: codes of a concept")
-    entries: int = option(16, "quantised: values of a code")
+    eta: float = option(0.0, "diffusion: how much of the noise is drawn anew at each step of sampling (0: none, 1: DDPM)")
+    codebooks: int = option(4, "quantised, residual: codes of a concept")
+    entries: int = option(16, "quantised, residual: values of a code")
     held_out: int = option(512, "stories that each model is judged on")
     seeds: int = option(1, "how often everything is trained: other sentences may follow, other weights, other stories")
     save_every: int = option(200, "steps between checkpoints")
@@ -57,7 +58,7 @@ class ExperimentConfig:
         return ConceptConfig(
             kind=part, concept=self.concept, context=self.sentences - 1, width=self.width, layers=self.layers,
             denoiser_layers=self.layers, steps=self.noise_steps, samples=self.samples, guidance=self.guidance,
-            codebooks=self.codebooks, entries=self.entries,
+            eta=self.eta, codebooks=self.codebooks, entries=self.entries,
         )  # fmt: skip
 
     def training(self, part):
