@@ -70,11 +70,12 @@ def judge(bench, space, name, prediction):
     others = np.arange(len(space["table"])) if len(space["table"]) <= MANY else np.unique(rows)
     others = bench.placed((space["table"][others], np.searchsorted(others, rows)))
     contrast = bench.numpy(bench.call("contrastive_accuracy", placed, *others))
-    return bench.world.judged(numbers, stories[:, :-1]) | {
+    measures = bench.world.judged(numbers, stories[:, :-1])
+    return {
         "seed": bench.seed, "model": name, "stories": len(stories), "l2": float(np.linalg.norm(prediction - right, axis=1).mean()),
         "l2_read": float(np.linalg.norm(again - right, axis=1).mean()), "readable": float((numbers >= 0).mean()),
         "top1": float((numbers == rows).mean()), "contrastive": float(contrast.mean()), "said": to_text(tokens[:EXAMPLES]),
-        "past": [" ".join(bench.world.sentences[i] for i in story[-3:-1]) for story in stories[:EXAMPLES]],
+        "past": [" ".join(bench.world.sentences[i] for i in story[-3:-1]) for story in stories[:EXAMPLES]], **measures,
     }  # fmt: skip
 
 
