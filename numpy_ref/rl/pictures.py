@@ -9,12 +9,16 @@ DEFINITION = "pictures of numbers that the wings computed"
 
 BEFORE = "before.json"  # the evaluation before the first step
 
+ANSWERS = "Right answers to held-out prompts"
+
 # title, unit, the lines of a panel: (name in the log, label, colour). A panel without any of its numbers is left out.
 PANELS = (
     ("Reward", "mean", (("reward", "rollouts", BLUE), ("val_reward", "held-out, greedy", RED))),
-    ("Right answers to held-out prompts", "share", (
-        ("val_greedy", "greedy", RED), ("val_pass_1", "sampled", BLUE), ("val_pass_8", "any of 8 samples", INK))),
+    (ANSWERS, "share", (("val_greedy", "greedy", RED), ("val_pass_1", "sampled", BLUE))),
     ("Distance from the reference", "nats a token", (("kl", "k1", BLUE), ("kl_k3", "k3", RED))),
+    ("Distance from the policy that wrote the rollout", "nats a token", (("kl_old", "", BLUE),)),
+    ("Price of the distance, adapted", "times its setting", (("kl_weight", "", BLUE),)),
+    ("Difficulty", "place among the tasks", (("level", "", BLUE),)),
     ("Entropy of the tokens that are learnt from", "nats", (("entropy", "", BLUE),)),
     ("Completions", "tokens", (("length", "mean", BLUE), ("length_max", "longest", QUIET))),
     ("Completions that end, and groups that are all alike", "share", (
@@ -39,7 +43,7 @@ def with_before(rows, folder):
 
 def training(rows, path, title="Reinforcement learning"):
     """Everything that the log of a run tells, over steps, as a PNG at ``path``."""
-    panels = [panel for panel in PANELS if any(_column(rows, name)[0] for name, *_ in panel[2])]
+    panels = [panel for panel in _panels(rows) if any(_column(rows, name)[0] for name, *_ in panel[2])]
     height = -(-(len(panels) + 1) // 2)
     with canvas(path, figsize=(11, 2.3 * height)) as figure:
         figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold")
@@ -56,6 +60,14 @@ def training(rows, path, title="Reinforcement learning"):
         for axes in grid[max(0, len(panels) - 1) : len(panels) + 1]:
             axes.set_xlabel("step")
         figure.align_ylabels()
+
+
+def _panels(rows):
+    """PANELS, with as many samples of a prompt as the evaluations had."""
+    counts = {int(name.removeprefix("val_pass_")) for row in rows for name in row if name.removeprefix("val_pass_").isdecimal()} - {1}
+    for head, unit, lines in PANELS:
+        many = [(f"val_pass_{n}", f"any of {n} samples", INK) for n in sorted(counts)]
+        yield head, unit, (*lines, *many) if head == ANSWERS else lines
 
 
 def _line(axes, rows, name, label, colour):
