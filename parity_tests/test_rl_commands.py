@@ -52,6 +52,7 @@ def test_a_policy_learns_from_a_task(wing, models, tmp_path, capsys):
     assert (out / "training_curve.png").stat().st_size > 10_000
     assert chat_format.read(out) == SPEECH.chat
     said = capsys.readouterr().err
+    assert "none of the held-out prompts is answered right in 2 samples" in said  # it has hardly been trained
     assert "held-out prompts answered right" in said and re.search(r"step 2/2  reward 0\.\d+  held-out \d+\.\d% right", said)
     run(wing, "grpo", "--resume", "--out", out, "--steps", "3", "--device", "cpu")
     run(wing, "generate", "--checkpoint", out, "--prompt", "sort 312=", "--tokens", "3", "--device", "cpu")

@@ -89,7 +89,7 @@ def _fresh(wing, options, out, name):
     base = opened(wing, options)
     if any(checkpoint_file.is_quantized(value) for value in base.params.values()):
         raise UserError(f"the model in {options.checkpoint} is quantised: it can generate, but not train; give the original")
-    train = dataclasses.replace(TRAINING, **given(options, TrainConfig))
+    train = _training(TRAINING, options)
     settings = KINDS[name](**given(options, KINDS[name]))
     asked = {key: getattr(options, key) for key in ASKED if hasattr(options, key)}
     if settings.adaptive and len(asked.get("task", [])) < 2:
@@ -108,7 +108,13 @@ def _resumed(wing, options, out, name):
         if value != had.get(key):
             raise UserError(f"the run in {out} has {key}={had.get(key)!r}, not {value!r}; start a new run for that")
     base = checkpoint_file.Run(model, train, {}, {})
-    return speaking(wing, out), base, dataclasses.replace(train, **given(options, TrainConfig)), settings, asked
+    return speaking(wing, out), base, _training(train, options), settings, asked
+
+
+def _training(before, options):
+    """The TrainConfig with the options. It wants ``accumulate`` to divide a batch, which here a rollout takes the place of."""
+    found = given(options, TrainConfig)
+    return dataclasses.replace(before, **found, **({"batch": found["accumulate"]} if "accumulate" in found else {}))
 
 
 def _prompts(asked, speech, seed):

@@ -28,6 +28,7 @@ PANELS = (
     ("Variance explained by the critic", "share", (("explained_variance", "", BLUE),)),
     ("Gradient norm, before clipping", "L2 norm", (("grad_norm", "", BLUE),)),
 )  # fmt: skip
+FLAT = 1e-3  # numbers that differ by less are drawn as one
 PHASES = (("seconds_generation", "generation", BLUE), ("seconds_scoring", "scoring", PALE), ("seconds_update", "update", RED))
 
 
@@ -47,11 +48,12 @@ def training(rows, path, title="Reinforcement learning"):
     height = -(-(len(panels) + 1) // 2)
     with canvas(path, figsize=(11, 2.3 * height)) as figure:
         figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold")
-        grid = figure.subplots(height, 2, squeeze=False).ravel()
+        grid = figure.subplots(height, 2, squeeze=False, sharex=True).ravel()
         for axes, (head, unit, lines) in zip(grid, panels):
             for name, label, colour in lines:
                 _line(axes, rows, name, label, colour)
             axes.set(title=head, ylabel=unit)
+            _flat(axes, [value for name, *_ in lines for value in _column(rows, name)[1]])
             if any(label for _, label, _ in lines):
                 axes.legend(loc="best", fontsize=8)
         _phases(grid[len(panels)], rows)
@@ -59,6 +61,8 @@ def training(rows, path, title="Reinforcement learning"):
             axes.remove()
         for axes in grid[max(0, len(panels) - 1) : len(panels) + 1]:
             axes.set_xlabel("step")
+            axes.tick_params(labelbottom=True)
+        grid[0].xaxis.get_major_locator().set_params(integer=True)
         figure.align_ylabels()
 
 
@@ -75,11 +79,19 @@ def _line(axes, rows, name, label, colour):
     steps, values = _column(rows, name)
     if name.startswith("val_"):
         axes.plot(steps, values, color=colour, linewidth=1, marker="o", markersize=4, label=label)
+    elif len(steps) < len([row for row in rows if "reward" in row]):  # measured now and then
+        axes.plot(steps, values, color=colour, linewidth=1.2, marker="o", markersize=3, label=label)
     elif len(steps) > 40:
         axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.3)
         axes.plot(steps, smooth(values), color=colour, linewidth=1.7, label=label)
     else:
         axes.plot(steps, values, color=colour, linewidth=1.5, label=label)
+
+
+def _flat(axes, values):
+    """A scale on which rounding errors do not look like a curve."""
+    if values and 0 <= min(values) and max(values) - min(values) < FLAT:
+        axes.set_ylim(0, max(2 * max(values), 100 * FLAT))
 
 
 def _phases(axes, rows):
@@ -88,7 +100,7 @@ def _phases(axes, rows):
     values = [_column(rows, name)[1] for name, *_ in PHASES]
     axes.stackplot(steps, values, labels=[label for _, label, _ in PHASES], colors=[colour for *_, colour in PHASES])
     axes.set(title="Time of a step", ylabel="seconds")
-    axes.legend(loc="best", fontsize=8)
+    axes.legend(loc="lower left", ncols=len(PHASES), fontsize=8, frameon=True, edgecolor="none")
 
 
 def _column(rows, name):

@@ -25,6 +25,11 @@ ON_ERRORS = ("skip", "stop")
 TRAINING = TrainConfig(
     steps=160, lr=5e-5, warmup=10, final_lr=1.0, weight_decay=0.0, dtype="float32", eval_every=40, save_every=40
 )
+# What reinforcement learning takes of it; the rest (smoothed labels, packed documents, ...) is of no use to a policy.
+TRAINED = (
+    "steps", "accumulate", "lr", "warmup", "final_lr", "schedule", "cooldown", "optimizer", "momentum", "beta1", "beta2", "eps",
+    "weight_decay", "clip", "ema", "dtype", "device", "seed", "eval_every", "save_every", "keep", "bad_steps",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
