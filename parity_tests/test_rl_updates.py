@@ -106,3 +106,17 @@ def test_the_distance_is_held_in_nats_a_completion(wing, tmp_path):
         factor = 1 + error * settings.prompts * settings.group / settings.kl_horizon
         assert following["kl_weight"] == pytest.approx(row["kl_weight"] * factor, rel=1e-12)
     assert rows[0]["kl_weight"] == 1 and rows[1]["kl_weight"] < 1  # nothing has moved yet: cheaper
+
+
+@both
+@pytest.mark.parametrize("settings", [PPO, GRPO], ids=["ppo", "grpo"])
+def test_a_rollout_is_left_once_the_policy_is_too_far_away(wing, settings):
+    """The minibatch that finds it there is not learnt from: weights are those after as many updates as are counted."""
+    made = experience(wing, settings)
+    far = dataclasses.replace(settings, epochs=6, stop_kl=1e-5)
+    stopped, params = update(wing, far, made)
+    assert stopped["stopped_early"] == 1 and 1 <= stopped["updates"] < 6
+    _, others = update(wing, dataclasses.replace(settings, epochs=int(stopped["updates"])), made)
+    for name, value in params.items():
+        np.testing.assert_array_equal(others[name], value)
+    assert "stopped_early" not in update(wing, dataclasses.replace(far, stop_kl=1e3), made)[0]
