@@ -3,7 +3,7 @@
     sorting       eight digits from 100 labelled examples, then GRPO, PPO, or as long again on the same examples
     lexical       letters rather than other bytes: what a price on the distance from the reference does
     preference    PPO on the score of a reward model, of few pairs and of many: the true score beside it
-    ladder        (only with --ladder) longer digits than were taught, three-digit addition, countdown
+    ladder        (only with --ladder) more digits than were taught, addition up to three digits, countdown
 
 Three seeds each: a seed draws examples, prompts, samples and weights. Held-out prompts have digits that no training
 prompt has, in any order. Results go to a folder: rows.jsonl, rl.md, pictures. A run whose row is there is not trained
@@ -12,6 +12,7 @@ again; so it goes on where it was stopped.
 
 import argparse
 import dataclasses
+import functools
 import json
 import shutil
 import sys
@@ -84,16 +85,19 @@ class Rung:
     shown: dict  # task: how many examples of it
     steps: int  # of fine-tuning
     longer: int  # steps of the control, which take about as long as fine-tuning and reinforcement together
-    updates: int
-    settings: dict  # of GRPO
+    updates: int = 100
+    batch: int = 64  # of fine-tuning
+    settings: dict = dataclasses.field(default_factory=dict)  # of GRPO
 
 
 RUNGS = {
     "longer digits": Rung(
-        ("sort-5", "sort-6", "sort-7", "sort-8"), {"sort-3": 200, "sort-4": 200, "sort-5": 200}, 400, 1600, 160, {"adaptive": 0.1}
+        ("sort-5", "sort-6", "sort-7", "sort-8"), {"sort-3": 200, "sort-4": 200, "sort-5": 200}, 200, 1000, settings={"adaptive": 0.1}
     ),
-    "three-digit addition": Rung(("add-3",), {"add-3": 3000}, 500, 1600, 160, {}),
-    "countdown": Rung(("countdown-3",), {"countdown-3": 3000}, 400, 1600, 160, {}),
+    "addition up to three digits": Rung(
+        ("add-1", "add-2", "add-3"), {"add-1": 60, "add-2": 1500, "add-3": 1500}, 1000, 2200, batch=32, settings={"adaptive": 0.1}
+    ),
+    "countdown": Rung(("countdown-3",), {"countdown-3": 3000}, 700, 1800, updates=80, batch=32),
 }
 
 
@@ -156,11 +160,11 @@ def policy(work, seed):
     return checkpoint.load(out, "float32")
 
 
-def taught(out, model, tasks, counts, steps, seed, asked=None):
+def taught(out, model, tasks, counts, steps, seed, asked=None, batch=64):
     """Fine-tuning of a new model on so many examples of each task, and what it can do of those ``asked`` for at its end."""
     fresh(out)
     train_config = TrainConfig(
-        steps=steps, batch=64, lr=1e-3, warmup=20, final_lr=0.1, dtype="float32", device="cpu", seed=seed, eval_every=0, save_every=0
+        steps=steps, batch=batch, lr=1e-3, warmup=20, final_lr=0.1, dtype="float32", device="cpu", seed=seed, eval_every=0, save_every=0
     )
     examples = [conversations.examples(task.name, count, seed) for task, count in zip(tasks, counts, strict=True)]
     data = conversations.tokenized(examples, CHAT, byte.encode, model.context)
@@ -295,11 +299,12 @@ def ladder(work, seed):
             found = make(out, *arguments)
             return found | {"tasks": of_each(checkpoint.load(out, "float32"), asked, seed)}
 
-        yield begin, lambda: apart(begin, taught, *tuned, rung.steps, seed, asked)
+        yield begin, lambda: apart(begin, taught, *tuned, rung.steps, seed, asked, rung.batch)
         able = checkpoint.load(folder(work, begin, seed), "float32")
-        yield name, lambda: apart(name, reinforced, able, settings, prompts(asked, seed), right(), seed, rung.updates)
+        source, rewarded = prompts(asked, seed), functools.partial(reinforced, lr=1e-4, beta2=HELD["GRPO"], eval_every=0)
+        yield name, lambda: apart(name, rewarded, able, settings, source, right(), seed, rung.updates)
         control = f"{name}, more steps"
-        yield control, lambda: apart(control, taught, *tuned, rung.longer, seed, asked)
+        yield control, lambda: apart(control, taught, *tuned, rung.longer, seed, asked, rung.batch)
 
 
 def of_each(run, tasks, seed):

@@ -262,19 +262,20 @@ def ladder(rows, out):
                 sampled = [f"{statistics.mean(column(own, figure)):.1%}" for figure in ("pass_1", "pass_8")]
                 lines.append((f"{name}: {words}", *percent(column(own, "greedy")), *sampled, f"{own[0]['updates']:,}", worked(own)))
         if len(runs(rows, name)[0]["tasks"]) > 1:
-            each += [(f"{words}", *by_task(runs(rows, run))) for words, run in made.items() if runs(rows, run)]
-            titles = ("right, greedy, by task", *runs(rows, name)[0]["tasks"])
+            own = [(words, *by_task(runs(rows, run))) for words, run in made.items() if runs(rows, run)]
+            each.append(table((f"{name}, right, greedy", *runs(rows, name)[0]["tasks"]), own))
     ladder_picture(out / "ladder.png", rows)
     shown = "; ".join(f"{row['name'].removesuffix(', taught')}: {row['examples']:,}" for row in rows if row["name"].endswith(", taught") and row["seed"] == rows[0]["seed"])
     return [
         "## Harder tasks",
-        "Run with `--ladder`: the same policy and GRPO. Longer digits: fine-tuned on 3 to 5 digits, asked for 5 to 8, with a difficulty that follows "
-        "the pass rate. Three-digit addition: digits as they are written, the first one first. Countdown: three numbers, each once, to reach a given "
-        "one; a tenth of the reward for any other expression of them. The control takes about the time of both others together for more "
-        f"steps on the same examples ({shown}). 1,000 held-out prompts.",
+        "Run with `--ladder`: the same policy and GRPO, at a learning rate of 1e-4. Longer digits: fine-tuned on 3 to 5 digits, asked for 5 to "
+        "8. Addition: numbers of up to one, two and three digits, answers as they are written, the first digit first. In both the difficulty "
+        "follows the pass rate. Countdown: three numbers, each once, to reach a given one; a tenth of the reward for any other expression "
+        "of them. The control takes about the time of both others together for more steps on the same examples "
+        f"({shown}). Up to 1,000 held-out prompts.",
         table(("", "greedy, right (seeds)", "mean", "sampled", "any of 8 samples", "updates", "CPU s"), lines),
         "![Right answers before, after, and of the control](ladder.png)",
-        *([table(titles, each)] if each else []),
+        *each,
     ]
 
 
