@@ -75,6 +75,7 @@ CHASED = 50  # updates on a reward model's score
 CHASES = (("few pairs", 0.0), ("few pairs", 0.1), ("many pairs", 0.0), ("many pairs", 0.1))  # of which model, price of a nat a token
 
 LARGER = dataclasses.replace(MODEL, context=64)  # the ladder has longer prompts
+CLIMBED = 500  # held-out prompts of a rung
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,12 +93,14 @@ class Rung:
 
 RUNGS = {
     "longer digits": Rung(
-        ("sort-5", "sort-6", "sort-7", "sort-8"), {"sort-3": 200, "sort-4": 200, "sort-5": 200}, 200, 1000, settings={"adaptive": 0.1}
+        ("sort-5", "sort-6", "sort-7", "sort-8"),
+        {"sort-3": 200, "sort-4": 200, "sort-5": 200, "sort-6": 30, "sort-7": 30, "sort-8": 30},
+        200, 700, updates=60, settings={"adaptive": 0.1},
     ),
+    "countdown": Rung(("countdown-3",), {"countdown-3": 3000}, 600, 1500, updates=60, batch=32),
     "addition up to three digits": Rung(
-        ("add-1", "add-2", "add-3"), {"add-1": 60, "add-2": 1500, "add-3": 1500}, 1000, 2200, batch=32, settings={"adaptive": 0.1}
+        ("add-1", "add-2", "add-3"), {"add-1": 60, "add-2": 1500, "add-3": 1500}, 1000, 2000, batch=32, settings={"adaptive": 0.1}
     ),
-    "countdown": Rung(("countdown-3",), {"countdown-3": 3000}, 700, 1800, updates=80, batch=32),
 }
 
 
@@ -160,7 +163,7 @@ def policy(work, seed):
     return checkpoint.load(out, "float32")
 
 
-def taught(out, model, tasks, counts, steps, seed, asked=None, batch=64):
+def taught(out, model, tasks, counts, steps, seed, asked=None, batch=64, count=None):
     """Fine-tuning of a new model on so many examples of each task, and what it can do of those ``asked`` for at its end."""
     fresh(out)
     train_config = TrainConfig(
@@ -171,7 +174,7 @@ def taught(out, model, tasks, counts, steps, seed, asked=None, batch=64):
     run = fine_tune(
         model, train_config, SFTConfig(pack=False), data, data, initialise(model, seed, torch.float32), out, report=Progress(steps)
     )
-    found = held_out(run.params, model, prompts(asked or tasks, seed).held_out(ASKED), SPEECH, right(), GRPO)
+    found = held_out(run.params, model, prompts(asked or tasks, seed).held_out(count or ASKED), SPEECH, right(), GRPO)
     seconds = log.read_rows(out / log.NAME)[-1]["time"]
     size = {"tokens": run.tokens, "updates": steps, "examples": len(data)}
     return {"curve": [{"step": steps} | figures(found)], "seconds": seconds} | size
@@ -292,24 +295,24 @@ def ladder(work, seed):
     for name, rung in RUNGS.items():
         asked, begin = [find(task) for task in rung.asked], f"{name}, taught"
         tuned = LARGER, [find(task) for task in rung.shown], tuple(rung.shown.values())
-        settings = dataclasses.replace(GRPO, **rung.settings)
+        settings = dataclasses.replace(GRPO, eval_prompts=CLIMBED, **rung.settings)
 
         def apart(run_name, make, *arguments):
             out = folder(work, run_name, seed)
             found = make(out, *arguments)
             return found | {"tasks": of_each(checkpoint.load(out, "float32"), asked, seed)}
 
-        yield begin, lambda: apart(begin, taught, *tuned, rung.steps, seed, asked, rung.batch)
+        yield begin, lambda: apart(begin, taught, *tuned, rung.steps, seed, asked, rung.batch, CLIMBED)
         able = checkpoint.load(folder(work, begin, seed), "float32")
         source, rewarded = prompts(asked, seed), functools.partial(reinforced, lr=1e-4, beta2=HELD["GRPO"], eval_every=0)
         yield name, lambda: apart(name, rewarded, able, settings, source, right(), seed, rung.updates)
         control = f"{name}, more steps"
-        yield control, lambda: apart(control, taught, *tuned, rung.longer, seed, asked, rung.batch)
+        yield control, lambda: apart(control, taught, *tuned, rung.longer, seed, asked, rung.batch, CLIMBED)
 
 
 def of_each(run, tasks, seed):
     """{task: share of its held-out prompts with a right greedy answer}."""
-    settings, share = dataclasses.replace(GRPO, eval_samples=1), max(1, ASKED // len(tasks))
+    settings, share = dataclasses.replace(GRPO, eval_samples=1), max(1, CLIMBED // len(tasks))
     found = {}
     for task in tasks:
         some = prompts([task], seed).held_out(share)

@@ -272,7 +272,7 @@ def ladder(rows, out):
         "8. Addition: numbers of up to one, two and three digits, answers as they are written, the first digit first. In both the difficulty "
         "follows the pass rate. Countdown: three numbers, each once, to reach a given one; a tenth of the reward for any other expression "
         "of them. The control takes about the time of both others together for more steps on the same examples "
-        f"({shown}). Up to 1,000 held-out prompts.",
+        f"({shown}). Up to 500 held-out prompts.",
         table(("", "greedy, right (seeds)", "mean", "sampled", "any of 8 samples", "updates", "CPU s"), lines),
         "![Right answers before, after, and of the control](ladder.png)",
         *each,

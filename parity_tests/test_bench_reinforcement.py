@@ -24,7 +24,7 @@ def short(monkeypatch):
     monkeypatch.setattr(reinforcement, "SMALL", dataclasses.replace(reinforcement.SMALL, **TINY))
     monkeypatch.setattr(reinforcement, "GRPO", dataclasses.replace(reinforcement.GRPO, **few))
     monkeypatch.setattr(reinforcement, "PPO", dataclasses.replace(reinforcement.PPO, **few))
-    for name, value in {"ASKED": 3, "LABELS": 8, "TAUGHT": 2, "LONGER": 5, "UPDATES": 2, "CHASED": 1, "COMPARED": 4, "LEXICAL": 2}.items():
+    for name, value in {"ASKED": 3, "CLIMBED": 4, "LABELS": 8, "TAUGHT": 2, "LONGER": 5, "UPDATES": 2, "CHASED": 1, "COMPARED": 4, "LEXICAL": 2}.items():
         monkeypatch.setattr(reinforcement, name, value)
     monkeypatch.setattr(reinforcement, "PAIRS", {"few pairs": (8, 1), "many pairs": (16, 1)})
     monkeypatch.setattr(reinforcement, "PRICES", (0.0, 0.05))

@@ -91,7 +91,8 @@ def _line(axes, rows, name, label, colour):
 def _flat(axes, values):
     """A scale on which rounding errors do not look like a curve."""
     if values and 0 <= min(values) and max(values) - min(values) < FLAT:
-        axes.set_ylim(0, max(2 * max(values), 100 * FLAT))
+        top = max(2 * max(values), 100 * FLAT)
+        axes.set_ylim(-0.03 * top, top)
 
 
 def _phases(axes, rows):
