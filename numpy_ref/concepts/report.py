@@ -140,16 +140,17 @@ def _worth(axes, places, found, mean):
     """Bars of the information in what is said, where the grammar is known, else of contrastive accuracy; a dot for each seed."""
     known = "information" in mean
     name, beside = ("information", "valid") if known else ("contrastive", "top1")
+    span = max(0.5, *mean[name]) - min(0.0, *mean[name])
     axes.barh(places, mean[name], color=[PALE if value < 0 else BLUE for value in mean[name]], height=0.55)
     for place, values, share in zip(places, found[name], mean[beside], strict=True):
         if len(values) > 1:
             axes.plot(values, np.full(len(values), place), ".", color=INK, markersize=4)
-        axes.text(max(*values, 0) * 1.03 + 0.02, place, f"{share:.0%} {'valid' if known else 'right'}", va="center", color=QUIET)
+        axes.text(max(*values, 0) + 0.02 * span, place, f"{share:.0%} {'valid' if known else 'right'}", va="center", color=QUIET)
     if known:
-        axes.set(title="Information about the story in what is said", xlabel="nats (below 0: it may not follow)")
+        axes.set(title="Information about the story in what is said", xlabel="nats (below 0: mostly what may not follow)")
     else:
         axes.set(title="Other sentences that are farther than the right one", xlabel="contrastive accuracy (0.5: chance)")
-    axes.set_xlim(None, 1.3 * max(0.5, *mean[name]))
+    axes.set_xlim(None, max(0.5, *mean[name]) + 0.28 * span)
 
 
 def _curves(rows, path):
