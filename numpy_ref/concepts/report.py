@@ -31,8 +31,8 @@ UNITS = {  # of the losses
 GRAMMAR = """The stories have a known grammar: {choices} of {count} sentences may follow, all equally likely. So nothing can be right
 more often than {share:.2f}, and at most {most:.2f} nats can be known. {stories} held-out stories, {seeds}."""
 TEXT = """The stories are rows of sentences of {data}, and models are judged on the last tenth of them: {stories} stories, {seeds}. Its
-sentences are new to the auto-encoder, too: how many it reads back exactly stands under *right* in the last row, and no model can
-be right more often."""
+sentences are new to the auto-encoder, too: how many of them it reads back exactly stands under *right* in the last row, and so
+often would a model be right that found the very vector."""
 INTRODUCTION = """# Concept models
 
 A sentence auto-encoder makes a *concept* of every sentence, a vector of {concept} numbers from which the sentence can be read
