@@ -190,7 +190,7 @@ def test_some_rows_are_drawn_alike():
 
 def test_trees_fit_hyperbolic_space():
     """Three dimensions, 40 nodes: distances are learnt with a fraction of the Euclidean distortion."""
-    settings = Settings(graph="tree-3-3", steps=300, lr=0.1)
+    settings = Settings(graph="tree-3-3", steps=300, lr=0.1, scale=2.0)
     flat, curved = (embedded(WINGS[1], settings, geometry, "distance", 3, 0).result() for geometry in ("euclidean", "lorentz"))
     assert curved["distortion"] < 0.5 * flat["distortion"] and curved["map"] > flat["map"] + 0.1
 
