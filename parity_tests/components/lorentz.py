@@ -142,10 +142,10 @@ DISTANCE = declaration("distance", draw_distance, ("x", "y", "c"), (*PAIRS, "squ
     Bug("angle of h itself", "torch", "h.sqrt(), h.add_(1).sqrt_()", "h.clone(), h.add_(1).sqrt_()", "_Distance"),
     Bug("curvature's gradient by the angle alone", "torch", "dc - (dd * distance).sum() / (2 * ctx.c)", "dc", "_Distance"),
     Bug("radii's difference cancels twice", "torch", "turn.addcdiv((n - m).square_(), (t * s).addcmul_(n, m).add_(1 / c), value=0.5)", "turn + (c * (t * s - n * m) - 1) / 2", "_apart", needs=("far",)),
-    Bug("second gradient of the wrong sign", "torch", "(stray / m - rate / s)", "(stray / m + rate / s)", "_pulls"),
+    Bug("second gradient of the wrong sign", "torch", "(stray / m).sub_(rate / s)", "(stray / m).add_(rate / s)", "_pulls"),
     Bug("curvature's gradient of the angle alone", "torch", " + rate.square() / (4 * c * t * s)", "", "_curvature_pull"),
     Bug("angle counted twice", "torch", "mul_(c / 4)", "mul_(c / 2)", "_apart"),
-    Bug("directions at the wrong length", "torch", "torch.addcmul(x, y, n / m, value=-1)", "torch.addcmul(x, y, m / n, value=-1)", "_apart"),
+    Bug("directions at the wrong length", "torch", "torch.addcmul(x, y, ratio, value=-1)", "torch.addcmul(x, y, 1 / ratio, value=-1)", "_apart"),
 ), elementwise=("value",))  # fmt: skip
 EXP_MAP = declaration("exp_map", draw_step, ("x", "v", "c"), (*PLACES, "no step"), (
     Bug("Euclidean length", "numpy", "_tangent_square(xs, vs, time2, c)", "_dot(vs, vs) + 0 * time2"),

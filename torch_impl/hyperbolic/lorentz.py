@@ -137,13 +137,14 @@ def _apart(x, y, c):
     """
     n, m = (torch.linalg.vector_norm(space, dim=-1, keepdim=True).clamp_(min=TINY) for space in (x, y))
     t, s = ((length * length).add_(1 / c).sqrt_() for length in (n, m))
-    g = torch.addcmul(x, y, n / m, value=-1)
-    turn = torch.linalg.vector_norm(g, dim=-1, keepdim=True).square_().mul_(m / n).mul_(c / 4)
+    ratio = n / m
+    g = torch.addcmul(x, y, ratio, value=-1)
+    turn = torch.linalg.vector_norm(g, dim=-1, keepdim=True).square_().div_(ratio).mul_(c / 4)
     h = turn.addcdiv((n - m).square_(), (t * s).addcmul_(n, m).add_(1 / c), value=0.5)
-    return h, (n, t, m, s, g, turn)
+    return h, (n, t, m, s, ratio, g, turn)
 
 
-def _pulls(dh, x, c, n, t, m, s, g, turn):
+def _pulls(dh, x, c, n, t, m, s, ratio, g, turn):
     """For dh of ``_apart``: the factors of g and x_s in the gradient of x_s, and those of g and y_s in that of y_s.
 
         dx_s = (dh / 2) (c m / n g + D / (t n) x_s)        dy_s = -(dh / 2) (c g + D / (s m) y_s)
@@ -153,10 +154,12 @@ def _pulls(dh, x, c, n, t, m, s, g, turn):
     ``stray`` takes it out.
     """
     half = dh * 0.5
-    stray = _dot(x, g).mul_(m / n).mul_(c).sub_(2 * turn)  # c n m (u . g / n - ||g / n||^2 / 2) with u = x_s / n
+    stray = (_dot(x, g) * c).div_(ratio).sub_(turn, alpha=2)  # c n m (u . g / n - ||g / n||^2 / 2) with u = x_s / n
     rate = ((n - m) * (n + m)).div_((n * s).addcmul_(m, t))
-    across, back = half * c, half * -c
-    return (across * (m / n), (rate / t - stray / n).div_(n).mul_(half)), (back, (stray / m - rate / s).div_(m).mul_(half))
+    along = (rate / t).sub_(stray / n).div_(n).mul_(half)
+    aside = (stray / m).sub_(rate / s).div_(m).mul_(half)
+    back = half.mul_(-c)
+    return (-back / ratio, along), (back, aside)
 
 
 def _curvature_pull(dh, c, n, t, m, s, turn):
@@ -207,7 +210,7 @@ class _Distance(torch.autograd.Function):
 
 def _haversine_gradients(ctx, dh, x, y, *known):
     """(dx, dy, dc) of points (..., 1 + d) for dh (..., 1)."""
-    n, t, m, s, g, turn = known
+    n, t, m, s, _, g, turn = known
     pulls, grads = _pulls(dh, x[..., 1:], ctx.c, *known), [None, None, None]
     for i, (point, (across, along)) in enumerate(zip((x, y), pulls)):
         if ctx.needs_input_grad[i]:
@@ -267,7 +270,7 @@ class _LogMap(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, dv):
         x, y, v, h, ratio, factor, *known = ctx.saved_tensors
-        n, t, m, s, g, turn = known
+        n, t, m, s, _, g, turn = known
         c, share, start, way = ctx.c, dv[..., :1] / t, x[..., 1:], v[..., 1:]
         rest = share * v[..., :1] / t
         dw = torch.addcmul(dv[..., 1:], share, start)
