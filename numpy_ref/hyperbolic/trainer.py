@@ -5,6 +5,7 @@ import numpy as np
 from numpy_ref.hyperbolic import poincare
 from numpy_ref.hyperbolic.graph_embedding import embedding_loss, pair_distances
 from numpy_ref.hyperbolic.graph_metrics import distortion, mean_average_precision, worst_distortion
+from numpy_ref.hyperbolic.points import check_points
 from numpy_ref.hyperbolic.riemannian_adam import init_state as riemannian_state
 from numpy_ref.hyperbolic.riemannian_adam import riemannian_adam
 from numpy_ref.rng import STREAM_INIT, normal
@@ -57,8 +58,10 @@ class Trainer:
         return arrays
 
     def restore(self, arrays):
-        """Take over what ``arrays`` gave."""
+        """Take over what ``arrays`` gave. Raises UserError for points outside the ball."""
         self.params = {name: arrays[f"model/{name}"] for name in self.params}
+        if self.arm.geometry == "poincare":
+            check_points(self.params["points"], 1.0)
         for name, state in self.states.items():
             found = {field: arrays[f"optimizer/{name}/{field}"] for field in state}
             self.states[name] = found | {"step": int(found["step"])}

@@ -6,6 +6,7 @@ from torch_impl.device import choose_device
 from torch_impl.hyperbolic import poincare
 from torch_impl.hyperbolic.graph_embedding import embedding_loss, pair_distances
 from torch_impl.hyperbolic.graph_metrics import distortion, mean_average_precision, worst_distortion
+from torch_impl.hyperbolic.points import check_points
 from torch_impl.hyperbolic.riemannian_adam import init_state as riemannian_state
 from torch_impl.hyperbolic.riemannian_adam import riemannian_adam_
 from torch_impl.rng import STREAM_INIT, normal
@@ -60,12 +61,14 @@ class Trainer:
         return arrays
 
     def restore(self, arrays):
-        """Take over what ``arrays`` gave."""
+        """Take over what ``arrays`` gave. Raises UserError for points outside the ball."""
         for name, param in self.params.items():
             param.copy_(torch.from_numpy(arrays[f"model/{name}"]))
             for field in ("m", "v"):
                 self.states[name][field].copy_(torch.from_numpy(arrays[f"optimizer/{name}/{field}"]))
             self.states[name]["step"] = int(arrays[f"optimizer/{name}/step"])
+        if self.arm.geometry == "poincare":
+            check_points(self.params["points"], 1.0)
 
     def _here(self, hops):
         return torch.from_numpy(hops).to(self.device, self.dtype)
