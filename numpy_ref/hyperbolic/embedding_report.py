@@ -94,7 +94,8 @@ def _spread(row, name):
 
 def notes(settings):
     """What was done, for whoever wants to judge it."""
-    words = ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value or 'none'}" for name, value in settings.items())
+    default = {"lr": "by space and loss", "scale_lr": "8 / steps", "below": "none", "rows": "all"}
+    words = ", ".join(f"{name} {value or default.get(name, 0)}" for name, value in settings.items())
     return (
         "## How it was done\n\nMean average precision: of each node's neighbours among the nodes no farther than they are. Mean distortion: mean "
         "|s d / hops - 1| over all pairs with the best scale s, so that units do not matter. Worst distortion: the largest "
@@ -102,7 +103,9 @@ def notes(settings):
         "Distances are learnt by the mean of |d / hops - 1|, neighbours by the cross-entropy of each neighbour "
         "among all nodes that are none. The Lorentz model holds points as tangent vectors at the origin and learns by "
         "Adam, as Euclidean space does; the Poincaré model holds points of the ball and learns by Riemannian Adam. All "
-        f"learn a scale.\n\nSettings: {words}."
+        "learn a scale, the same as learning the curvature. It begins large and falls slowly, so that points find their order near the "
+        "origin, where space is nearly flat: at a distance r from it a step of length s turns a point of the ball by no more than "
+        f"s / sinh(r), and a tree that got out there in disorder stays so.\n\nSettings: {words}."
     )
 
 
