@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 
 from numpy_ref import archive
-from numpy_ref.commands import say
+from numpy_ref.commands import say, time_budget
 from numpy_ref.config import TrainConfig
 from numpy_ref.errors import UserError
 from numpy_ref.files import replace
@@ -44,7 +44,7 @@ def add(command, add_fields):
 
 def run(wing, options):
     """Train every arm that is not done, one after the other, and write the report."""
-    out, began = Path(options.out), perf_counter()
+    out, began, seconds = Path(options.out), perf_counter(), time_budget(options) or float("inf")
     header = _header(out, options)
     settings = Settings(**header["settings"])
     say(f"reading {header['data']}")
@@ -52,7 +52,7 @@ def run(wing, options):
     facts = f"{len(data.train):,} bytes to train on, {len(data.held_out):,} held out; "
     say(f"{facts}BPE: {data.bytes_per_token:.2f} bytes a token; {settings.flops:.2g} operations for each model")
     where = {"device": getattr(options, "device", "auto"), "dtype": getattr(options, "dtype", "auto")}
-    lab = Lab(wing, data, settings, out, where, began, getattr(options, "time_budget", float("inf")))
+    lab = Lab(wing, data, settings, out, where, began, seconds)
     done = _results(out)
     for seed in range(settings.seeds):
         for name in header["arms"]:
@@ -64,7 +64,7 @@ def run(wing, options):
                 done.append(row)
                 with open(out / RESULTS, "a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-    about = {"text": _about(header["data"], data), "settings": header["settings"], "entropy": lab.entropy_words()}
+    about = {"text": _about(header["data"], data, where["dtype"]), "settings": header["settings"], "entropy": lab.entropy_words()}
     for path in report.write(out, about, done, lab.cut(header["arms"])):
         say(f"wrote {path}")
     for row in report.averages(done):
@@ -112,10 +112,11 @@ def _results(out):
         raise UserError(f"{path} is damaged; delete its last line, or begin anew in another folder") from None
 
 
-def _about(source, data):
+def _about(source, data, dtype):
     sizes = f"{len(data.train):,} bytes of training text, {len(data.held_out):,} bytes held out"
     return f"Text: {source}, {sizes}, whole documents, no passage on both sides. BPE of the training text: " + (
         f"{len(data.bytes_of):,} tokens, {data.bytes_per_token:.2f} bytes a token."
+        + ("" if dtype == "auto" else f" All models are trained in {dtype}.")
     )
 
 

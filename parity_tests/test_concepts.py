@@ -355,6 +355,18 @@ def test_both_sides_say_the_same_next(kind, guidance):
         assert all(np.abs(sums - y).sum(1).min() < 1e-12 for y in found[0])
 
 
+def test_keys_that_are_kept_are_those_of_every_step():
+    """The sampler's short cut: keys and values once, one modulation for all rows; the predictions stay what they are."""
+    config, rng, wing = small("diffusion", denoiser_layers=2), np.random.default_rng(11), WINGS[1]
+    towers, params = wing.module("concepts.two_tower"), wing.array(random_params(config))
+    noisy, context = (wing.array(rng.standard_normal(shape)) for shape in ((3, 1, 4), (3, 4, config.width)))
+    mask = towers.tower_mask(wing.array(np.array([[True] * 4, [False] * 4, [True] * 4])))[:, :, -1:]
+    plain = towers.denoise(noisy, wing.array(np.full((3, 1), 2)), context, mask, params, config)
+    known = towers.memory_keys(context, params, config)
+    kept = towers.denoise(noisy, wing.array(np.full((1, 1), 2)), context, mask, params, config, known)
+    np.testing.assert_allclose(kept.numpy(), plain.numpy(), rtol=1e-12, atol=1e-13)
+
+
 # -- stories, and what is said after them -------------------------------------------------------------------------
 
 

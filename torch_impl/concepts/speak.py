@@ -9,7 +9,7 @@ from torch_impl.concepts.ddim import ddim_step, guided
 from torch_impl.concepts.noise_schedule import cosine_levels, trailing_steps, zero_terminal_snr
 from torch_impl.concepts.quant_lcm import code_logits
 from torch_impl.concepts.residual_quantiser import partial_sums
-from torch_impl.concepts.two_tower import denoise, tower_mask
+from torch_impl.concepts.two_tower import denoise, memory_keys, tower_mask
 from torch_impl.inference.sampling import greedy, probabilities, sample
 
 
@@ -27,19 +27,22 @@ def next_concept(concepts, params, config, draws=None, codebooks=None):
 
 
 def _denoised(concepts, params, config, draws):
-    """With guidance both predictions are one batch: the same rows, once with and once without their context."""
+    """With guidance both predictions are one batch: the same rows, once with and once without their context. What the
+    context says is the same at every step, and the step the same for all rows: keys and modulations are made once."""
     context = contextualise(concepts, params, config)
     levels = zero_terminal_snr(cosine_levels(config.steps)).tolist()
     visited = trailing_steps(config.steps, config.samples).tolist()
     both, rows = config.guidance != 1, len(concepts)
     keep = torch.ones(concepts.shape[:2], dtype=torch.bool, device=concepts.device)
     mask = tower_mask(torch.cat((keep, ~keep)) if both else keep)[:, :, -1:]
-    context = torch.cat((context, context)) if both else context
+    known = memory_keys(context, params, config)
+    if both:
+        context, known = context.repeat(2, 1, 1), [[part.repeat(2, 1, 1, 1) for part in pair] for pair in known]
     x = (config.start * draws).to(context.dtype)
     for step, following in zip(visited, [*visited[1:], None], strict=True):
-        times = torch.full((len(context), 1), step, device=x.device)
+        times = torch.full((1, 1), step, device=x.device)
         noisy = torch.cat((x, x)) if both else x
-        clean = denoise(noisy[:, None], times, context, mask, params, config)[:, 0]
+        clean = denoise(noisy[:, None], times, context, mask, params, config, known)[:, 0]
         if both:
             clean = guided(clean[:rows], clean[rows:], config.guidance, config.rescale)
         x = ddim_step(x, clean, levels[step], 1.0 if following is None else levels[following], config.noise_scale)
