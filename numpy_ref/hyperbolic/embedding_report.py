@@ -23,7 +23,7 @@ def write(folder, header, rows, drawn):
     """
     folder, found = Path(folder), averages(rows)
     pictures = ["measures.png"] + ["disk.png"] * bool(drawn[1])
-    parts = ["# Hyperbolic space: graphs in a few dimensions\n", header["about"], "\n".join(verdicts(found, header["names"]))]
+    parts = ["# Hyperbolic space: graphs in a few dimensions", header["about"], "\n".join(verdicts(found, header["names"]))]
     parts += ["![Mean average precision and distortion over dimensions](measures.png)"]
     for part, loss in dict.fromkeys((row["part"], row["loss"]) for row in found):
         parts.append(f"## {header['names'][part]}, embedded by its {LOSSES[loss]}\n\n{table(found, part, loss)}")
@@ -32,7 +32,7 @@ def write(folder, header, rows, drawn):
         disk(*drawn, folder / "disk.png")
     measures(found, header["names"], folder / "measures.png")
     parts.append(notes(header["settings"]))
-    replace(folder / "report.md", lambda file: file.write(("\n\n".join(parts) + "\n").encode()))
+    replace(folder / "report.md", lambda file: file.write(("\n\n".join(filter(None, parts)) + "\n").encode()))
     return [folder / name for name in ["report.md", *pictures]]
 
 
@@ -103,9 +103,9 @@ def notes(settings):
         "Distances are learnt by the mean of |d / hops - 1|, neighbours by the cross-entropy of each neighbour "
         "among all nodes that are none. The Lorentz model holds points as tangent vectors at the origin and learns by "
         "Adam, as Euclidean space does; the Poincaré model holds points of the ball and learns by Riemannian Adam. All "
-        "learn a scale, the same as learning the curvature. It begins large and falls slowly, so that points find their order near the "
-        "origin, where space is nearly flat: at a distance r from it a step of length s turns a point of the ball by no more than "
-        f"s / sinh(r), and a tree that got out there in disorder stays so.\n\nSettings: {words}."
+        "learn a scale, which is the same as learning the curvature; where it begins large and falls slowly, points first find "
+        "their order near the origin, where space is nearly flat. At a distance r from it a step of length s turns a point of the ball by no "
+        f"more than s / sinh(r): a tree that gets there in disorder stays so.\n\nSettings: {words}."
     )
 
 
