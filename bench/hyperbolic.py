@@ -28,6 +28,7 @@ OPERATIONS = {
     "poincare.exp_map_origin": ("t", "expmap0"),
     "poincare.log_map_origin": ("p", "logmap0"),
 }
+COMPILED = ("lorentz.distance",)  # by torch.compile as well: many small kernels become a few
 STEPS = ("lorentz.riemannian_adam", "poincare.riemannian_adam")
 NOT_A_NUMBER = 1e300  # stands for it in figures
 PLACES = {
@@ -38,17 +39,19 @@ PLACES = {
 
 
 def groups(options):
-    """Ours and geoopt's in both formats, taking turns."""
+    """Ours and geoopt's in both formats, taking turns; then ours compiled."""
     if options.quick or options.device != "cpu":
         return []
     who = ("torch", *("geoopt" for _ in "x" if options.peers))
-    return [[_job(implementation, dtype) for dtype in ("float32", "float64") for implementation in who]]
+    formats = "float32", "float64"
+    return [[_job(implementation, dtype) for dtype in formats for implementation in who] + [_job("torch", dtype, True) for dtype in formats]]
 
 
-def _job(implementation, dtype):
-    modes = [f"{name} {mode}" for name in OPERATIONS for mode in ("forward", "both")] + [f"{name} step" for name in STEPS]
+def _job(implementation, dtype, compiled=False):
+    modes = [f"{name} {mode}" for name in (COMPILED if compiled else OPERATIONS) for mode in ("forward", "both")]
+    modes += [f"{name} step" for name in (() if compiled else STEPS)]
     return {
-        "kind": KIND, "name": "maps", "implementation": implementation, "dtype": dtype, "compiled": False,
+        "kind": KIND, "name": "maps", "implementation": implementation, "dtype": dtype, "compiled": compiled,
         "allocator": "tuned", "shape": SHAPE, "modes": modes, "device": "cpu",
     }  # fmt: skip
 
@@ -64,9 +67,11 @@ def measure(job):
     known = {name: torch.from_numpy(value).to(dtype) for name, value in _points(job["shape"]).items()}
     call = {"torch": _ours, "geoopt": _geoopt}[job["implementation"]]
     modes, parities = {}, []
-    for name, (letters, _) in OPERATIONS.items():
+    chosen = COMPILED if job["compiled"] else OPERATIONS
+    for name in chosen:
+        letters, _ = OPERATIONS[name]
         leaves = [known[letter].clone().requires_grad_() for letter in letters]
-        function = call(name)
+        function = torch.compile(call(name)) if job["compiled"] else call(name)
         value = function(*leaves)
         dy = torch.randn(value.shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
         wanted = _reference(name, leaves)
@@ -78,7 +83,7 @@ def measure(job):
             modes[f"{name} {mode}"] = _timed(timed, budget) | {"figures": error}
         if name == "lorentz.distance":
             modes[f"{name} forward"]["figures"] = error | _places(function, dtype)
-    for name in STEPS:
+    for name in () if job["compiled"] else STEPS:
         modes[f"{name} step"] = _timed(_adam(job["implementation"], name, known, dtype), budget)
     return {"modes": modes, "parity": max(parities, key=lambda parity: parity["worst"])}
 
@@ -187,14 +192,15 @@ def sections(found, drawn):
     measured = select(found, kind=KIND)
     if not measured:
         return
-    ours = {(row["dtype"], row["mode"]): row for row in measured if row["implementation"] == "torch"}
+    every = {(row["dtype"], row["mode"], row["compiled"]): row for row in measured if row["implementation"] == "torch"}
+    ours = {(dtype, mode): row for (dtype, mode, compiled), row in every.items() if not compiled}
     theirs = {(row["dtype"], row["mode"]): row for row in measured if row["implementation"] == "geoopt"}
     lines = []
-    for (dtype, mode), row in ours.items():
+    for (dtype, mode, compiled), row in sorted(every.items(), key=lambda pair: pair[0][2]):
         peer = theirs.get((dtype, mode))
         same = peer if peer and peer["run"] == row["run"] else None
         ratio = factor(rows.ratio(same, row)[1]) if same else ""
-        lines.append((mode.replace(".", " ", 1), dtype, milliseconds(row), milliseconds(peer), ratio, *(_error(one, "error") for one in (row, peer))))
+        lines.append((mode.replace(".", " ", 1) + ", compiled" * compiled, dtype, milliseconds(row), milliseconds(peer), ratio, *(_error(one, "error") for one in (row, peer))))
     titles = ("what", "format", "ours, ms", "geoopt, ms", "geoopt's time / ours", "error, ours", "error, geoopt")
     yield (
         f"## Hyperbolic space\n\n{SHAPE['points']:,} points in {SHAPE['dimensions']} dimensions, curvature -1; both: forward and backward. Errors "

@@ -85,6 +85,7 @@ class ModelConfig:
     feed_forward_bias: bool = option(True, "feed-forward projections have biases")
     tie_embeddings: bool = option(False, "the output head shares the token embedding")
     logit_softcap: float = option(0.0, "bends logits by c tanh(logit / c) (0: not)")
+    embedding_curvature: float = option(0.0, "token embeddings as points of hyperbolic space of curvature -c (0: flat)")
     embedding_scale: float = option(1.0, "factor on the token embedding (sqrt(width) in the paper)")
     dropout: float = option(0.0, "share of features dropped from the embedding and from each branch")
     init_std: float = option(0.02, "standard deviation of the initial weights")
@@ -112,7 +113,8 @@ class ModelConfig:
             require(self, name, lambda v, choices=choices: v in choices, "one of " + ", ".join(choices))
         for name in ("attention_softcap", "logit_softcap"):
             require(self, name, lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0 (0: no cap)")
-        require(self, "attention_curvature", lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
+        for name in ("attention_curvature", "embedding_curvature"):
+            require(self, name, lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0 (0: flat)")
         if self.attention_curvature and self.attention_softcap:
             raise UserError("attention_curvature scores by distances, which attention_softcap can't bend; give one of them")
         require(self, "norm_eps", lambda v: 0 < v < 1, "above 0 and below 1")

@@ -26,8 +26,9 @@ def measured(job):
 
 
 def test_what_is_planned():
-    assert [job["implementation"] for job in jobs()[0]] == ["torch", "torch"]
-    assert [job["implementation"] for job in jobs(peers=True)[0]] == ["torch", "geoopt"] * 2
+    assert [job["implementation"] for job in jobs()[0]] == ["torch"] * 4
+    assert [job["implementation"] for job in jobs(peers=True)[0]] == ["torch", "geoopt"] * 2 + ["torch"] * 2
+    assert [job["compiled"] for job in jobs()[0]] == [False, False, True, True]
     assert jobs(quick=True) == [] == jobs(device="cuda")
 
 
@@ -41,6 +42,15 @@ def test_ours_and_its_report(number):
     assert figures["error"] < least and figures["far"] < 10 * least and figures["close"] < least and figures["equal"] == 0
     times, errors = hyperbolic.sections(found, {})
     assert f"| lorentz distance forward | {job['dtype']} |" in times and f"| points 1e-4 from the origin | {job['dtype']} |" in errors
+
+
+@pytest.mark.nightly
+def test_ours_compiled():
+    """Compiling takes several seconds."""
+    found = measured(jobs()[0][2])
+    assert [row["mode"] for row in found] == ["lorentz.distance forward", "lorentz.distance both"]
+    assert found[0]["figures"]["error"] < 1e-6
+    assert "| lorentz distance both, compiled | float32 |" in next(hyperbolic.sections(found, {}))
 
 
 def test_geoopt_does_the_same():

@@ -19,7 +19,7 @@ CONFIGS = {
     "alternating": ModelConfig(**SIZE, **LLAMA, window=3, full_attention_every=2, qk_norm=True),
     "alibi": ModelConfig(**SIZE, positions="alibi", attention_softcap=4.0),
     "endless": ModelConfig(**SIZE, **LLAMA, window=4),
-    "hyperbolic": ModelConfig(**SIZE, **LLAMA, attention_curvature=0.5),
+    "hyperbolic": ModelConfig(**SIZE, **LLAMA, attention_curvature=0.5, embedding_curvature=2.0),
     "endless with sinks": ModelConfig(**SIZE, **LLAMA, window=4, sinks=2),
 }
 PROMPTS = [np.array([1, 2, 3]), np.array([4]), np.array([5, 6, 7, 8, 9, 10, 11, 12, 0, 1, 2, 3, 4, 5])]

@@ -190,7 +190,7 @@ def test_some_rows_are_drawn_alike():
 
 def test_trees_fit_hyperbolic_space():
     """Three dimensions, 40 nodes: distances are learnt with a fraction of the Euclidean distortion."""
-    settings = Settings(graph="tree-3-3", steps=300, lr=0.1)
+    settings = Settings(graph="tree-3-3", steps=300, lr=0.1, scale=2.0)
     flat, curved = (embedded(WINGS[1], settings, geometry, "distance", 3, 0).result() for geometry in ("euclidean", "lorentz"))
     assert curved["distortion"] < 0.5 * flat["distortion"] and curved["map"] > flat["map"] + 0.1
 
@@ -324,6 +324,32 @@ def test_damaged_files_are_one_clear_line(tmp_path, capsys):
         assert run(WINGS[0], "hyperbolic", "--resume", "--out", out) == 2
         said = capsys.readouterr().err.strip().splitlines()
         assert said[-1].startswith("error: ") and "damaged" in said[-1]
+
+
+def test_states_with_points_outside_the_ball_are_one_clear_line(tmp_path, capsys):
+    short = [*SHORT, "--geometries", "poincare", "--dims", "2", "--control", "none", "--losses", "distance"]
+    for one in WINGS:
+        out = tmp_path / str(one)
+        assert run(one, "hyperbolic", *short, "--out", out) == 0
+        path = out / "states" / "graph-distance-poincare-2-0.npz"
+        with np.load(path) as file:
+            arrays = dict(file)
+        arrays["model/points"] = 30 * arrays["model/points"]
+        np.savez(path, **arrays)
+        (out / "results.jsonl").unlink()
+        capsys.readouterr()
+        assert run(one, "hyperbolic", "--resume", "--out", out) == 2
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert said.startswith("error: ") and "outside the ball" in said
+
+
+def test_nouns_are_embedded(tmp_path, capsys):
+    """WordNet's own file, at the command line; --below takes one of its words."""
+    path = tmp_path / "data.noun"
+    path.write_text("\n".join(WORDNET) + "\n")
+    short = [*SHORT, "--dims", "2", "--control", "none", "--rows", "3"]
+    assert run(WINGS[1], "hyperbolic", *short, "--graph", path, "--below", "physical_entity", "--out", tmp_path / "out") == 0
+    assert "data.noun below physical_entity, 3 nodes, 2 edges" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_losses_have_names():

@@ -84,6 +84,21 @@ def test_ratios_are_what_their_names_say(name):
     assert getattr(radial, name)(t.astype(np.float32))[0].dtype == np.float32
 
 
+@pytest.mark.parametrize("kind, tolerance", [(np.float64, 1e-14), (np.float32, 4e-7)])
+def test_slopes_of_the_fast_side(kind, tolerance):
+    """By shorter series than the reference's, as the format needs, up to t = 1, and as they are written beyond."""
+    from torch_impl.hyperbolic.radial import asinhc_slope, sinhc_slope
+
+    t = np.array([0.0, 1e-20, 1e-9, 1e-3, 0.5, 0.999, 1.001, 3.0, 40.0]).astype(kind)
+    (y, vjp), (z, z_vjp) = (function(t.astype(np.float64)) for function in (radial.sinhc, radial.asinhc))
+    given, ones = [torch.from_numpy(np.asarray(a, kind)) for a in (t, np.cosh(np.sqrt(t)), y, z)], np.ones(len(t))
+    slope, other = sinhc_slope(*given[:3]), asinhc_slope(given[0], given[3])
+    assert slope.numpy().dtype == kind
+    np.testing.assert_allclose(slope.numpy()[t < 1], vjp(ones)[t < 1], rtol=tolerance)
+    np.testing.assert_allclose(slope.numpy()[t > 1], vjp(ones)[t > 1], rtol=20 * tolerance)
+    np.testing.assert_allclose(other.numpy(), z_vjp(ones), rtol=30 * tolerance)
+
+
 def test_atanh_ends_before_infinity():
     for kind in (np.float32, np.float64):
         y, vjp = radial.atanhc(np.array([1.0, 2.0], kind))
@@ -336,7 +351,7 @@ def test_attention_does_not_depend_on_where_the_origin_is(wing):
 def test_a_model_with_hyperbolic_heads_sees_no_future(wing):
     """And it is another model than the flat one; what its distances mean, the tests of attention say."""
     size = {"vocab_size": 11, "context": 9, "layers": 2, "width": 16, "heads": 2, "feed_forward": 16}
-    curved, flat = ModelConfig(**size, attention_curvature=1.0), ModelConfig(**size)
+    curved, flat = ModelConfig(**size, attention_curvature=1.0, embedding_curvature=1.0), ModelConfig(**size)
     params = random_parameters(np.random.default_rng(0), parameter_shapes(curved))
     tokens = np.random.default_rng(1).integers(0, 11, (1, 9))
     other = tokens.copy()
@@ -349,9 +364,20 @@ def test_a_model_with_hyperbolic_heads_sees_no_future(wing):
     assert not np.allclose(first, plain)
 
 
-@pytest.mark.parametrize("given", [{"attention_curvature": -1.0}, {"attention_curvature": math.nan}, {"attention_curvature": 1.0, "attention_softcap": 2.0}])
+def test_embeddings_of_a_model_are_as_far_out_as_their_rows_are_long(wing):
+    """What enters the first block is points; with positions off, their distances from the origin are lengths of rows."""
+    config = ModelConfig(vocab_size=7, context=5, layers=1, width=8, heads=2, feed_forward=8, positions="none", embedding_curvature=2.0)
+    params = random_parameters(np.random.default_rng(0), parameter_shapes(config))
+    tokens = np.array([[3, 1, 6, 0, 3]])
+    found = wing.call("model.transformer", "embed", tokens, np.arange(5)[None], params, config)
+    x = WINGS[0].call(LORENTZ, "lift", found, 2.0)
+    reach = WINGS[0].call(LORENTZ, "distance", x, WINGS[0].call(LORENTZ, "lift", 0 * found, 2.0), 2.0)
+    close(reach, np.linalg.norm(params["token_embedding.weight"][tokens], axis=-1))
+
+
+@pytest.mark.parametrize("given", [{"embedding_curvature": -1.0}, {"embedding_curvature": math.inf}, {"attention_curvature": -1.0}, {"attention_curvature": math.nan}, {"attention_curvature": 1.0, "attention_softcap": 2.0}])
 def test_curvatures_that_are_none(given):
-    with pytest.raises(UserError, match="attention_curvature"):
+    with pytest.raises(UserError, match=next(iter(given))):
         ModelConfig(**given)
 
 
@@ -454,6 +480,38 @@ def test_flat_optimisers_are_the_ordinary_ones(wing, manifold, metric):
 def test_unknown_manifolds(wing):
     with pytest.raises(UserError, match="lorentz"):
         wing.module(SGD).named("klein")
+
+
+NO_POINTS = {
+    "beyond the border": ("poincare", [[0.1, 0.2], [0.8, 0.7]], 1.0, r"row 1 of the points is outside the ball.* 1\.13"),
+    "on the border": ("poincare", [[0.0, 0.5]], 4.0, "row 0 of the points is outside the ball.* 1;"),
+    "no number": ("poincare", [[0.1, math.nan]], 1.0, "row 0"),
+    "off the hyperboloid": ("lorentz", [[1.0, 0.0], [1.5, 0.2]], 1.0, r"row 1 of the points is .* the hyperboloid.* 2\.21"),
+    "the lower sheet": ("lorentz", [[-1.0, 0.0]], 1.0, "row 0"),
+    "curvature 0": ("poincare", [[0.0, 0.0]], 0.0, "finite c above 0; c = 0"),
+    "positive curvature": ("lorentz", [[1.0, 0.0]], -1.0, "finite c above 0; c = -1"),
+    "no curvature": ("lorentz", [[1.0, 0.0]], math.nan, "finite c above 0"),
+}
+
+
+@pytest.mark.parametrize("manifold, rows, c, words", NO_POINTS.values(), ids=NO_POINTS)
+def test_what_are_no_points_is_said_in_a_line(wing, manifold, rows, c, words):
+    with pytest.raises(UserError, match=words) as caught:
+        wing.call("hyperbolic.points", "check_points", np.array(rows), c, manifold)
+    assert "\n" not in str(caught.value)
+
+
+def test_points_are_points(wing, c):
+    """Near the origin and far out, in both formats; projection mends what is refused."""
+    for kind, reach in ((np.float64, 12.0), (np.float32, 7.0)):
+        v = vectors(1, reach=reach, c=c)
+        for manifold, x in (("lorentz", on_hyperboloid(v, c)), ("poincare", in_ball(v, c))):
+            x = x.astype(kind)
+            wing.call("hyperbolic.points", "check_points", x, c, manifold)
+            with pytest.raises(UserError, match="project"):
+                wing.call("hyperbolic.points", "check_points", x * kind(1e7), c, manifold)
+            mended = wing.call(LORENTZ if manifold == "lorentz" else POINCARE, "project", x * kind(1e4), c)
+            wing.call("hyperbolic.points", "check_points", mended, c, manifold)
 
 
 # -- origin, equal points, border ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 from numpy_ref import archive
 from numpy_ref.errors import UserError
 from numpy_ref.files import replace
-from numpy_ref.hyperbolic.embedding_arms import rate
+from numpy_ref.hyperbolic.embedding_arms import rate, scale_rate
 from numpy_ref.rng import STREAM_ORDER, uniform
 from numpy_ref.training.schedules import warmup_cosine
 
@@ -29,8 +29,8 @@ class Embedding:
     def step(self):
         """One step: 5 % warm-up, then a cosine down to a hundredth of the peak. Returns the loss before it."""
         start, steps = perf_counter(), self.settings.steps
-        lr = warmup_cosine(self.done, steps, rate(self.settings, self.arm), steps // 20, 0.01)
-        self.loss = self.trainer.step(lr, self.rows())
+        share = warmup_cosine(self.done, steps, 1.0, steps // 20, 0.01)
+        self.loss = self.trainer.step(share * rate(self.settings, self.arm), share * scale_rate(self.settings), self.rows())
         self.done += 1
         self.seconds += perf_counter() - start
         return self.loss

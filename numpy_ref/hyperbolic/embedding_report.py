@@ -23,7 +23,7 @@ def write(folder, header, rows, drawn):
     """
     folder, found = Path(folder), averages(rows)
     pictures = ["measures.png"] + ["disk.png"] * bool(drawn[1])
-    parts = ["# Hyperbolic space: graphs in a few dimensions\n", header["about"], "\n".join(verdicts(found, header["names"]))]
+    parts = ["# Hyperbolic space: graphs in a few dimensions", header["about"], "\n".join(verdicts(found, header["names"]))]
     parts += ["![Mean average precision and distortion over dimensions](measures.png)"]
     for part, loss in dict.fromkeys((row["part"], row["loss"]) for row in found):
         parts.append(f"## {header['names'][part]}, embedded by its {LOSSES[loss]}\n\n{table(found, part, loss)}")
@@ -32,7 +32,7 @@ def write(folder, header, rows, drawn):
         disk(*drawn, folder / "disk.png")
     measures(found, header["names"], folder / "measures.png")
     parts.append(notes(header["settings"]))
-    replace(folder / "report.md", lambda file: file.write(("\n\n".join(parts) + "\n").encode()))
+    replace(folder / "report.md", lambda file: file.write(("\n\n".join(filter(None, parts)) + "\n").encode()))
     return [folder / name for name in ["report.md", *pictures]]
 
 
@@ -94,7 +94,8 @@ def _spread(row, name):
 
 def notes(settings):
     """What was done, for whoever wants to judge it."""
-    words = ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value or 'none'}" for name, value in settings.items())
+    default = {"lr": "by space and loss", "scale_lr": "8 / steps", "below": "none", "rows": "all"}
+    words = ", ".join(f"{name} {value or default.get(name, 0)}" for name, value in settings.items())
     return (
         "## How it was done\n\nMean average precision: of each node's neighbours among the nodes no farther than they are. Mean distortion: mean "
         "|s d / hops - 1| over all pairs with the best scale s, so that units do not matter. Worst distortion: the largest "
@@ -102,7 +103,9 @@ def notes(settings):
         "Distances are learnt by the mean of |d / hops - 1|, neighbours by the cross-entropy of each neighbour "
         "among all nodes that are none. The Lorentz model holds points as tangent vectors at the origin and learns by "
         "Adam, as Euclidean space does; the Poincaré model holds points of the ball and learns by Riemannian Adam. All "
-        f"learn a scale.\n\nSettings: {words}."
+        "learn a scale, which is the same as learning the curvature; where it begins large and falls slowly, points first find "
+        "their order near the origin, where space is nearly flat. At a distance r from it a step of length s turns a point of the ball by no "
+        f"more than s / sinh(r): a tree that gets there in disorder stays so.\n\nSettings: {words}."
     )
 
 

@@ -250,6 +250,15 @@ def parallel_transport(x, y, v, c):
     return y_out, vjp
 
 
+def exp_and_carry(x, v, factor, c):
+    """A step of an optimiser with momentum: y = exp_x(factor v), and v carried along to y.
+
+    Shapes: x, v (..., 1 + d), factor (..., 1), c () -> y, v' (..., 1 + d). No vjp: optimisers use it.
+    """
+    y, _ = exp_map(x, factor * v, c)
+    return y, parallel_transport(x, y, v, c)[0]
+
+
 def squared_length(x, v, c):
     """<v, v> of vectors tangent at x, as the sum of squares of ``exp_map``.
 

@@ -240,6 +240,15 @@ def parallel_transport(x, y, v, c):
     return ratio * z, vjp
 
 
+def exp_and_carry(x, v, factor, c):
+    """A step of an optimiser with momentum: y = exp_x(factor v) and not quite the border, and v carried along to y.
+
+    Shapes: x, v (..., d), factor (..., 1), c () -> y, v' (..., d). No vjp: optimisers use it.
+    """
+    y, _ = project(exp_map(x, factor * v, c)[0], c)
+    return y, parallel_transport(x, y, v, c)[0]
+
+
 def mobius_scalar(r, x, c):
     """r (x) x = exp_0(r log_0(x)): r times as far from the origin (arXiv:1805.09112, eq. 3).
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from numpy_ref.hyperbolic.riemannian_sgd import named, retract
+from numpy_ref.hyperbolic.riemannian_sgd import named
 
 
 def init_state(param):
@@ -17,7 +17,7 @@ def riemannian_adam(param, grad, state, lr, c, beta1=0.9, beta2=0.999, eps=1e-8,
         g = ``riemannian_gradient``
         m = beta1 m + (1 - beta1) g              v = beta2 v + (1 - beta2) ||g||^2,    lengths in the metric at x
         x' = exp_x(-lr mhat / (sqrt(vhat) + eps))      mhat = m / (1 - beta1^t),    vhat = v / (1 - beta2^t)
-        m = m carried to x' by ``parallel_transport``
+        m = m carried to x'    (``exp_and_carry``)
 
     Momentum is a tangent vector: it means nothing at another point before it is carried there. A manifold has no
     coordinate axes, so that squares are averaged for whole points, not for coordinates: a point moves by about lr a step
@@ -31,6 +31,5 @@ def riemannian_adam(param, grad, state, lr, c, beta1=0.9, beta2=0.999, eps=1e-8,
     m = beta1 * state["m"] + (1.0 - beta1) * gradient
     v = beta2 * state["v"] + (1.0 - beta2) * space.squared_length(param, gradient, c)
     scale = lr / (1.0 - beta1**step) / (np.sqrt(v / (1.0 - beta2**step)) + eps)
-    moved = retract(param, -scale * m, c, manifold)
-    carried, _ = space.parallel_transport(param, moved, m, c)
+    moved, carried = space.exp_and_carry(param, m, -scale, c)
     return moved, {"step": step, "m": carried, "v": v}

@@ -5,6 +5,7 @@ import numpy as np
 from numpy_ref.hyperbolic import poincare
 from numpy_ref.hyperbolic.graph_embedding import embedding_loss, pair_distances
 from numpy_ref.hyperbolic.graph_metrics import distortion, mean_average_precision, worst_distortion
+from numpy_ref.hyperbolic.points import check_points
 from numpy_ref.hyperbolic.riemannian_adam import init_state as riemannian_state
 from numpy_ref.hyperbolic.riemannian_adam import riemannian_adam
 from numpy_ref.rng import STREAM_INIT, normal
@@ -20,13 +21,13 @@ class Trainer:
         points = settings.spread * normal(arm.seed, STREAM_INIT, (len(graph), arm.dim)).astype(kind)
         if arm.geometry == "poincare":
             points, _ = poincare.exp_map_origin(0.5 * points, 1.0)
-        self.params = {"points": points, "log_scale": np.zeros((), kind)}
+        self.params = {"points": points, "log_scale": np.asarray(np.log(settings.scale), kind)}
         begin = {"points": riemannian_state if arm.geometry == "poincare" else init_state, "log_scale": init_state}
         self.states = {name: begin[name](param) for name, param in self.params.items()}
         self.hops = None if settings.rows else graph.all_hops()
 
-    def step(self, lr, rows=None):
-        """One optimiser step on the distances of some nodes from all, or of all; returns the loss."""
+    def step(self, lr, scale_lr, rows=None):
+        """One optimiser step on the distances of some nodes from all, or of all; returns the loss. lr: of the points."""
         hops = self.hops if rows is None else self.graph.hops(rows)
         points, log_scale = self.params["points"], self.params["log_scale"]
         loss, vjp = embedding_loss(points, log_scale, rows, hops, self.arm.geometry, self.arm.loss)
@@ -36,7 +37,7 @@ class Trainer:
             if name == "points" and self.arm.geometry == "poincare":
                 param, state = riemannian_adam(param, grads[name], self.states[name], lr, 1.0, **betas)
             else:
-                param, state = adamw(param, grads[name], self.states[name], lr, **betas)
+                param, state = adamw(param, grads[name], self.states[name], {"points": lr, "log_scale": scale_lr}[name], **betas)
             self.params[name], self.states[name] = np.asarray(param), state
         return float(loss)
 
@@ -57,8 +58,10 @@ class Trainer:
         return arrays
 
     def restore(self, arrays):
-        """Take over what ``arrays`` gave."""
+        """Take over what ``arrays`` gave. Raises UserError for points outside the ball."""
         self.params = {name: arrays[f"model/{name}"] for name in self.params}
+        if self.arm.geometry == "poincare":
+            check_points(self.params["points"], 1.0)
         for name, state in self.states.items():
             found = {field: arrays[f"optimizer/{name}/{field}"] for field in state}
             self.states[name] = found | {"step": int(found["step"])}

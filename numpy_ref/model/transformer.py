@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 
 from numpy_ref.errors import UserError
+from numpy_ref.hyperbolic.layers import hyperbolic_embedding
 from numpy_ref.model.activations import softcap
 from numpy_ref.model.block import block
 from numpy_ref.model.dropout import dropout, dropout_mask
@@ -110,9 +111,15 @@ def dropout_masks(config, batch, length, seed, step, first=0):
 def embed(tokens, positions, params, config, keep=None):
     """What enters the first block: drop(embedding_scale * E[tokens] + positions).
 
+    With an embedding_curvature E[tokens] are tangent vectors, for which the space coordinates of exp_0(E[tokens]) stand.
+
     Shapes: tokens (B, T), positions (B or 1, T), -1 for padding -> x (B, T, d);  vjp: dx (B, T, d) -> grads.
     """
-    x, token_vjp = embedding(tokens, params["token_embedding.weight"], config.embedding_scale)
+    if config.embedding_curvature:
+        x, curved_vjp = hyperbolic_embedding(tokens, params["token_embedding.weight"], config.embedding_curvature)
+        x, token_vjp = config.embedding_scale * x, lambda dx: curved_vjp(config.embedding_scale * dx)[0]
+    else:
+        x, token_vjp = embedding(tokens, params["token_embedding.weight"], config.embedding_scale)
     positions = np.maximum(positions, 0)
     position_vjp = None
     if config.positions == "learned":

@@ -79,6 +79,12 @@ def draw_step(source):
     return source.case({"x": x, "v": curved.tangent_at(source, x, c), "c": c})
 
 
+def draw_carried(source):
+    case = draw_step(source)
+    factor = source.rng.choice((-1.0, -0.3, 0.0, 0.1, 1.0), (*case.arrays["x"].shape[:-1], 1))
+    return source.case(case.arrays | {"factor": factor})
+
+
 def draw_transport(source):
     x, y, c = pair(source)
     return source.case({"x": x, "y": y, "v": curved.tangent_at(source, x, c), "c": c})
@@ -130,53 +136,69 @@ LOG_MAP_ORIGIN = declaration("log_map_origin", draw_one, ("x", "c"), PLACES, (
 DISTANCE = declaration("distance", draw_distance, ("x", "y", "c"), (*PAIRS, "squared"), (
     Bug("gradient of one logarithm's curvature lost", "numpy", "dc + dc_x + dc_y", "dc + dc_x"),
     Bug("gradients exchanged", "numpy", "return dx, dy,", "return dy, dx,"),
-    Bug("acosh of the inner product", "torch", "arc(_Haversine.apply(x, y, c), squared) / (c if squared else c**0.5)", "((-c * inner(x, y)).clamp(min=1 + 1e-8).acosh() / c**0.5) ** (1 + squared)"),
-    Bug("never squared", "torch", "c), squared)", "c))"),
-    Bug("radii's difference cancels twice", "torch", "(squares[0] - squares[1]).div_((S * K).addcmul_(C, Q))", "S * K - C * Q", "_Haversine", needs=("far",)),
-    Bug("second gradient of the wrong sign", "torch", "(S * stray - D / K)", "(S * stray + D / K)", "_Haversine"),
-    Bug("curvature's gradient of the angle alone", "torch", " + D * D / (C * K)", "", "_Haversine"),
-    Bug("angle counted twice", "torch", ".div_(4)", ".div_(2)", "_Haversine"),
+    Bug("acosh of the inner product", "torch", "_Distance.apply(x, y, c)", "(-c * inner(x, y)).clamp(min=1 + 1e-8).acosh() / c**0.5"),
+    Bug("never squared", "torch", "if squared:", "if False:"),
+    Bug("not divided by the root of the curvature", "torch", "log1p_().div_(c**0.5)", "log1p_()", "_Distance"),
+    Bug("angle of h itself", "torch", "h.sqrt(), h.add_(1).sqrt_()", "h.clone(), h.add_(1).sqrt_()", "_Distance"),
+    Bug("curvature's gradient by the angle alone", "torch", "dc - (dd * distance).sum() / (2 * ctx.c)", "dc", "_Distance"),
+    Bug("radii's difference cancels twice", "torch", "turn.addcdiv((n - m).square_(), (t * s).addcmul_(n, m).add_(1 / c), value=0.5)", "turn + (c * (t * s - n * m) - 1) / 2", "_apart", needs=("far",)),
+    Bug("second gradient of the wrong sign", "torch", "(stray / m).sub_(rate / s)", "(stray / m).add_(rate / s)", "_pulls"),
+    Bug("curvature's gradient of the angle alone", "torch", " + rate.square() / (4 * c * t * s)", "", "_curvature_pull"),
+    Bug("angle counted twice", "torch", "mul_(c / 4)", "mul_(c / 2)", "_apart"),
+    Bug("directions at the wrong length", "torch", "torch.addcmul(x, y, ratio, value=-1)", "torch.addcmul(x, y, 1 / ratio, value=-1)", "_apart"),
 ), elementwise=("value",))  # fmt: skip
 EXP_MAP = declaration("exp_map", draw_step, ("x", "v", "c"), (*PLACES, "no step"), (
     Bug("Euclidean length", "numpy", "_tangent_square(xs, vs, time2, c)", "_dot(vs, vs) + 0 * time2"),
     Bug("retraction", "numpy", "xs + rise * xs + stretch * vs", "xs + 0 * rise * xs + 0 * stretch * vs + vs"),
     Bug("rise is constant", "numpy", " + 0.5 * stretch * _dot(ds, xs)", ""),
     Bug("length does not depend on the point", "numpy", "+ rise * ds - k * across", "+ rise * ds"),
-    Bug("length in the difference of two large numbers", "torch", "_tangent_square(space, way, c)", "(way.square().sum(0) - (space * way).sum(0).square() / (space.square().sum(0) + 1 / c))", needs=("far",)),
-    Bug("curvature forgotten in the radius", "torch", "t = c * _tangent", "t = _tangent"),
-    Bug("cosh of half the radius", "torch", "t / 2 * sinhc", "t / 4 * sinhc"),
+    Bug("length in the difference of two large numbers", "torch", "(square * c).addcmul_(k, k)", "c * (_square(v[..., 1:]) - k * k * (_square(x[..., 1:]) + 1 / c))", "_ExpMap", needs=("far",)),
+    Bug("curvature forgotten in the radius", "torch", "(square * c).addcmul_", "(square * 1).addcmul_", "_ExpMap"),
+    Bug("rise of half the size", "torch", ".sqrt_().add_(1)", ".sqrt_().mul_(2)", "_rise"),
+    Bug("gradient of the tangent's slant lost", "torch", ".addcmul_(across, k, value=-1)", "", "_ExpMap"),
+    Bug("curvature's gradient of the lift alone", "torch", "(dt * square).sum() - share", "-share", "_ExpMap"),
 ))  # fmt: skip
 LOG_MAP = declaration("log_map", draw_pair, ("x", "y", "c"), PAIRS, (
     Bug("chord for the arc", "numpy", "vs = ratio / root * way", "vs = way + 0 * ratio"),
     Bug("not tangent", "numpy", "way = ys - xs - 2.0 * h * xs", "way = ys - xs"),
     Bug("direction's dependence on h lost", "numpy", " - 2.0 * _dot(dway, xs)", ""),
     Bug("factor's derivative without its root", "numpy", "- df * ratio / (2.0 * root * (1.0 + h))", "- 0 * df"),
-    Bug("0 / 0 for equal points", "torch", "asinhc(h)", "h.sqrt().asinh() / h.sqrt()"),
-    Bug("from y to x", "torch", "y[..., 1:] - space - 2 * h * space", "space - y[..., 1:] - 2 * h * space"),
+    Bug("0 / 0 for equal points", "torch", "asinhc(h)", "h.sqrt().asinh() / h.sqrt()", "_LogMap"),
+    Bug("from y to x", "torch", "(y - x)", "(x - y)", "_LogMap"),
+    Bug("direction does not depend on h", "torch", ".addcmul_(_dot(dw, start), factor, value=-2)", "", "_LogMap"),
+    Bug("gradient of the time lost", "torch", ".addcmul_(way, share)", "", "_LogMap"),
 ))  # fmt: skip
 PARALLEL_TRANSPORT = declaration("parallel_transport", draw_transport, ("x", "y", "v", "c"), (*PAIRS, "no step"), (
     Bug("projected to the tangent space instead", "numpy", "moved = vs + k * s", "moved = vs + c * i * ys + 0 * k"),
     Bug("denominator without the distance", "numpy", "k = c * i / (2.0 * (1.0 + h))", "k = c * i / 2.0"),
     Bug("the points' sum is constant", "numpy", "ds - de + dxs + dxs_time", "dxs + dxs_time - de"),
     Bug("denominator is constant", "numpy", "h_vjp(-dk * k / (1.0 + h))", "h_vjp(0 * dk)"),
-    Bug("back instead of forth", "torch", "(end - start) * (way", "(start - end) * (way"),
-    Bug("time of the wrong point", "torch", "* both, end, c)", "* both, start, c)"),
+    Bug("back instead of forth", "torch", "_dot(end - start, way", "_dot(start - end, way"),
+    Bug("time of the wrong point", "torch", "_tangent(moved, end, c)", "_tangent(moved, start, c)"),
     Bug("curvature forgotten", "torch", "way + c * product", "way + product"),
 ))  # fmt: skip
 RIEMANNIAN_GRADIENT = declaration("riemannian_gradient", draw_gradient, (), PLACES, (
     Bug("the metric's sign forgotten", "numpy", "rise = x[..., :1] * grad[..., :1] + ", "rise = -x[..., :1] * grad[..., :1] + "),
     Bug("not projected", "numpy", "grad[..., 1:] + c * rise * x[..., 1:]", "grad[..., 1:]"),
-    Bug("curvature forgotten", "torch", "+ c * (x * grad)", "+ (x * grad)"),
-    Bug("projected the wrong way", "torch", "grad[..., 1:] + c", "grad[..., 1:] - c"),
+    Bug("curvature forgotten", "torch", "c * _dot(x, grad)", "_dot(x, grad)"),
+    Bug("projected the wrong way", "torch", "c * _dot(x, grad)", "-c * _dot(x, grad)"),
+))  # fmt: skip
+EXP_AND_CARRY = declaration("exp_and_carry", draw_carried, (), (*PLACES, "no step"), (
+    Bug("not carried", "numpy", "parallel_transport(x, y, v, c)[0]", "v"),
+    Bug("carried from y to x", "numpy", "(x, y, v, c)[0]", "(y, x, v, c)[0]"),
+    Bug("lengths without the factor", "torch", "t = square * factor * factor", "t = square * 1"),
+    Bug("backwards", "torch", "sinhc(t).mul_(factor)", "sinhc(t).mul_(factor.abs())"),
+    Bug("carried without the turn", "torch", ".addcmul_(stretch * square, space)", ""),
+    Bug("time of the old point", "torch", "_tangent(carried, moved, c)", "_tangent(carried, space, c)"),
 ))  # fmt: skip
 SQUARED_LENGTH = declaration("squared_length", draw_step, (), (*PLACES, "no step"), (
     Bug("Euclid's", "numpy", "_tangent_square(xs, v[..., 1:], 1.0 / c + _dot(xs, xs), c)", "_dot(v, v)"),
-    Bug("space alone", "torch", "/ (square + 1 / c)", "* c", "_tangent_square"),
-    Bug("curvature forgotten", "torch", "way.square().sum(0) / c", "way.square().sum(0)", "_tangent_square"),
-    Bug("radial part twice", "torch", "n * way -", "n * way +", "_tangent_square"),
+    Bug("space alone", "torch", "value=-1", "value=0", "_across"),
+    Bug("curvature forgotten", "torch", "k * k / c", "k * k"),
+    Bug("radial part twice", "torch", "value=-1", "value=1", "_across"),
 ))  # fmt: skip
 
 COMPONENTS = (
     LIFT, PROJECT, INNER, EXP_MAP_ORIGIN, LOG_MAP_ORIGIN, DISTANCE, EXP_MAP, LOG_MAP, PARALLEL_TRANSPORT,
-    SQUARED_LENGTH, RIEMANNIAN_GRADIENT,
+    EXP_AND_CARRY, SQUARED_LENGTH, RIEMANNIAN_GRADIENT,
 )  # fmt: skip

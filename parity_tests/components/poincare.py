@@ -98,6 +98,16 @@ def draw_step(source):
     return source.case({"x": x, "v": tangent(source, x, c), "c": c})
 
 
+def draw_carried(source):
+    """Some steps lead to the border, or beyond what the format can tell from it."""
+    case = draw_step(source)
+    factor = source.rng.choice((-1.0, -0.3, 0.0, 0.1, 1.0), (*case.arrays["x"].shape[:-1], 1))
+    if source.flag():
+        factor = 100 * factor
+        source.event("to the border", bool((factor * case.arrays["v"] != 0).any()))
+    return source.case(case.arrays | {"factor": factor})
+
+
 def draw_transport(source):
     x, y, c = pair(source)
     return source.case({"x": x, "y": y, "v": tangent(source, x, c), "c": c})
@@ -173,9 +183,10 @@ EXP_MAP = declaration("exp_map", draw_step, ("x", "v", "c"), (*PLACES, "no step"
     Bug("curvature's gradient of the step lost", "numpy", "dc + dc_step + dc_gap", "dc + dc_gap"),
 ))  # fmt: skip
 LOG_MAP = declaration("log_map", draw_pair, ("x", "y", "c"), PAIRS, (
-    Bug("as at the origin", "torch", "_gap(x, c) * asinhc", "asinhc"),
+    Bug("as at the origin", "torch", "factor * bx * e", "factor * e"),
     Bug("0 / 0 for equal points", "torch", "asinhc(h)", "h.sqrt().asinh() / h.sqrt()"),
-    Bug("difference the other way round", "torch", "mobius_add(-x, y, c)", "mobius_add(y, -x, c)"),
+    Bug("difference the other way round", "torch", "e, bx, by = y - x,", "e, bx, by = x - y,"),
+    Bug("chord for the arc", "torch", "asinhc(h) / (by * (1 + h).sqrt())", "1 / (by * (1 + h).sqrt())"),
     Bug("sign of the difference's gradient", "numpy", "dx_h - minus_dx", "dx_h + minus_dx"),
     Bug("root is constant", "numpy", " + 0.5 * gap * dot * ratio / root", ""),
     Bug("curvature's gradient by h lost", "numpy", "dc + dc_h + dc_gap", "dc + dc_gap"),
@@ -202,6 +213,15 @@ PARALLEL_TRANSPORT = declaration("parallel_transport", draw_transport, ("x", "y"
     Bug("scale is constant", "numpy", "dratio, dz = _dot(dout, z), ratio * dout", "dratio, dz = 0 * _dot(dout, z), ratio * dout"),
     Bug("denominator is constant", "numpy", "dd = -_dot(dturn, turn) / denominator", "dd = 0 * denominator"),
     Bug("curvature's slope without its square", "numpy", "4.0 * c * xe", "2.0 * c * xe"),
+))  # fmt: skip
+EXP_AND_CARRY = declaration("exp_and_carry", draw_carried, (), (*PLACES, "no step", "to the border"), (
+    Bug("not carried", "numpy", "parallel_transport(x, y, v, c)[0]", "v"),
+    Bug("not projected", "numpy", "project(exp_map(x, factor * v, c)[0], c)", "exp_map(x, factor * v, c)"),
+    Bug("tanh of the coordinates' length", "torch", "way = factor / bx", "way = factor * 1"),
+    Bug("step without the turn to the origin", "torch", "over * c * zz, over * way", "0 * zz, over * way"),
+    Bug("projected, but carried as if not", "torch", "by = by.masked_fill(outside, eps * (2 - eps))", "by = by * 1"),
+    Bug("carried without its length", "torch", "(ratio * (1 + along * b) * v)", "((1 + along * b) * v)"),
+    Bug("carried without the turn", "torch", ".addcmul_(ratio * beside, x)", ""),
 ))  # fmt: skip
 MOBIUS_SCALAR = declaration("mobius_scalar", draw_scaled, ("r", "x", "c"), ("other curvature", "nearly flat", "origin among them"), (
     Bug("Euclid's product", "torch", "exp_map_origin(r * log_map_origin(x, c), c)", "r * x + 0 * c"),
@@ -246,6 +266,6 @@ TO_LORENTZ = declaration("to_lorentz", lambda source: draw_points(source, "p"), 
 
 COMPONENTS = (
     CONFORMAL_FACTOR, PROJECT, MOBIUS_ADD, EXP_MAP_ORIGIN, LOG_MAP_ORIGIN, EXP_MAP, LOG_MAP, HAVERSINE, DISTANCE,
-    PARALLEL_TRANSPORT, MOBIUS_SCALAR, MOBIUS_MATVEC, SQUARED_LENGTH,
+    PARALLEL_TRANSPORT, EXP_AND_CARRY, MOBIUS_SCALAR, MOBIUS_MATVEC, SQUARED_LENGTH,
     RIEMANNIAN_GRADIENT, TO_POINCARE, TO_LORENTZ,
 )  # fmt: skip

@@ -138,8 +138,8 @@ RIEMANNIAN_ADAM = Component(
     compiles=False,
     weight=2,
     bugs=(
-        Bug("momentum not carried", "torch", '"m": space.parallel_transport(param, moved, m, c)', '"m": m'),
-        Bug("momentum carried back", "torch", "(param, moved, m, c)", "(moved, param, m, c)"),
+        Bug("momentum not carried", "torch", '"m": carried', '"m": m'),
+        Bug("uphill", "torch", "-lr / pace", "lr / pace"),
         Bug("squares of coordinates", "torch", "space.squared_length(param, gradient, c)", "gradient.square()[..., :1]"),
         Bug("Euclid's length", "torch", "space.squared_length(param, gradient, c)", "gradient.square().sum(-1, keepdim=True)"),
         Bug("first moment not corrected", "torch", ".mul(1 - beta1**step)", ""),

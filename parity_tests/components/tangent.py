@@ -44,19 +44,19 @@ def radial(name, most, bugs):
 
 
 SINHC = radial("sinhc", 60.0, (
-    Bug("slope along r", "torch", "/ (2 * t)", "/ r", "_sinhc_slope"),
-    Bug("slope cancels near 0", "torch", "torch.where(t < 1, series, (r.cosh() - y) / (2 * t))", "(r.cosh() - y) / (2 * t)", "_sinhc_slope"),
-    Bug("too few terms", "torch", "10 if t.dtype == torch.float64 else 7", "3", "_sinhc_slope"),
+    Bug("slope along r", "torch", ".div_(t).mul_(0.5)", ".div_(t.sqrt())", "sinhc_slope"),
+    Bug("slope cancels near 0", "torch", "torch.where(t < 1, series.add_(_SLOPE[0]), (cosh - y).div_(t).mul_(0.5))", "(cosh - y).div_(t).mul_(0.5)", "sinhc_slope"),
+    Bug("too few terms", "torch", "9 if t.dtype == torch.float64 else 5", "3", "sinhc_slope"),
     Bug("0 / 0 at the origin", "torch", "t.clamp(min=_LEAST)", "t.clone()", "_Sinhc"),
     Bug("coefficients without their factor", "numpy", "slope = slope * small + series", "slope = 0.5 * slope * small + series", "_sinhc"),
     Bug("sine", "numpy", "np.sinh(r) / r", "np.sin(r) / r", "_sinhc"),
 ))  # fmt: skip
 ASINHC = radial("asinhc", 1e4, (
-    Bug("slope of sinhc alone", "torch", " * y**3", "", "_Asinhc"),
-    Bug("acosh's root", "torch", "(1 + t).sqrt()", "(1 - t).abs().sqrt()", "_Asinhc"),
+    Bug("slope of sinhc alone", "torch", ".mul_(square).mul_(y)", "", "asinhc_slope"),
+    Bug("acosh's root", "torch", "(1 + t).sqrt_()", "(1 - t).abs().sqrt_()", "asinhc_slope"),
     Bug("slope of the wrong sign", "numpy", "-dy * slope", "dy * slope"),
-    Bug("0 / 0 at the origin", "torch", "t.clamp(min=_LEAST).sqrt()", "t.sqrt()", "_Asinhc"),
-    Bug("slope at t, not at the angle", "torch", "_sinhc_slope(a * a, a, 1 / y)", "_sinhc_slope(t, t.sqrt(), 1 / y)", "_Asinhc"),
+    Bug("0 / 0 at the origin", "torch", "t.clamp(min=_LEAST)", "t.clone()", "_Asinhc"),
+    Bug("slope at t, not at the angle", "torch", "sinhc_slope(square * t, cosh", "sinhc_slope(t, cosh", "asinhc_slope"),
 ))  # fmt: skip
 TANHC = radial("tanhc", 60.0, (
     Bug("tanh squared without the radius", "numpy", "1.0 - large * y * y - y", "1.0 - y * y - y", "_tanhc"),

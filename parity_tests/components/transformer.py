@@ -26,6 +26,7 @@ def draw(source):
         positions=source.choice(*POSITIONS),
         tie_embeddings=source.flag(),
         embedding_scale=source.choice(1.0, 3.0),
+        embedding_curvature=0.5 if source.dtype in ("float64", "float32") and source.seed % 5 == 0 else 0.0,  # no draw of its own
         logit_softcap=source.choice(0.0, 4.0),
     )
     batch, length, kind = source.integer(1, 2), source.integer(1, config.context), source.choice(*MASKS)
@@ -34,6 +35,7 @@ def draw(source):
     source.event("alternating", config.full_attention_every == 2 and config.layers == 2 and length > config.window)
     source.event(kind)
     source.event("tied", config.tie_embeddings)
+    source.event("hyperbolic embedding", config.embedding_curvature > 0)
     source.event("capped logits", config.logit_softcap > 0)
     logits, recompute = source.choice(True, True, False), source.flag()
     source.event("hidden states", not logits)
@@ -94,6 +96,8 @@ TRANSFORMER = Component(
     flops=flops,
     bytes=lambda case, size: size * sum(p.size for p in case.arrays["params"].values()),
     bugs=(
+        Bug("curvature 1 whatever the config says", "torch", "config.embedding_curvature) *", "1.0) *", "embed", needs=("hyperbolic embedding",)),
+        Bug("gradient of flat embeddings", "numpy", "curved_vjp(config.embedding_scale * dx)[0]", "embedding(tokens, params['token_embedding.weight'], config.embedding_scale)[1](dx)", "embed", needs=("hyperbolic embedding",)),
         Bug("embedding not scaled", "numpy", ", config.embedding_scale)", ")", "embed"),
         Bug(
             "positions scaled with the embedding",

@@ -10,7 +10,8 @@ from torch_impl.model.linear import linear
 
 def hyperbolic_embedding(tokens, weight, c):
     """exp_0 of a table's rows. Shapes: tokens (...) integers, weight (V, d), c () -> space coordinates (..., d)."""
-    return exp_map_origin(embedding(tokens, weight), c)[..., 1:]
+    v = embedding(tokens, weight)
+    return exp_map_origin(v.float() if v.itemsize == 2 else v, c)[..., 1:].to(v.dtype)
 
 
 def lorentz_linear(x, weight, bias, c):

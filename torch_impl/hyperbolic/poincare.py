@@ -5,6 +5,7 @@ import torch
 from torch_impl.hyperbolic.radial import TINY, arc, asinhc, atanhc, tanhc
 
 
+
 def conformal_factor(x, c):
     """lambda_x = 2 / B(x). Shapes: x (..., d), c () -> (..., 1)."""
     return 2 / _gap(x, c)
@@ -44,10 +45,17 @@ def exp_map(x, v, c):
 
 def log_map(x, y, c):
     """B(x) atanh(r) / r w, w = (-x) (+) y, r = sqrt(c) ||w||; as tanh(d / 2) saturates, atanh(r) = asinh(sqrt(h)) with the
-    ``haversine`` h, r = sqrt(h / (1 + h)). Shapes: x, y (..., d), c () -> (..., d).
+    ``haversine`` h, r = sqrt(h / (1 + h)). The denominator of w is B(x) B(y) (1 + h), so that with e = y - x
+
+        v = asinhc(h) / (B(y) sqrt(1 + h)) (B(x) e - c ||e||^2 x)
+
+    Shapes: x, y (..., d), c () -> (..., d).
     """
-    h = haversine(x, y, c).unsqueeze(-1)
-    return _gap(x, c) * asinhc(h) * (1 + h).sqrt() * mobius_add(-x, y, c)
+    e, bx, by = y - x, _gap(x, c), _gap(y, c)
+    q = c * _square(e)
+    h = q / (bx * by)
+    factor = asinhc(h) / (by * (1 + h).sqrt())
+    return factor * bx * e - factor * q * x
 
 
 def haversine(x, y, c):
@@ -70,6 +78,37 @@ def parallel_transport(x, y, v, c):
     a = 2 * c * (x * e).sum(-1, keepdim=True) * xv - bx * xv - c * _square(x) * ev
     turn = a * e + (bx * ev - c * ee * xv) * x
     return by / bx * (v + 2 * c / (bx * by + c * ee) * turn)
+
+
+def exp_and_carry(x, v, factor, c):
+    """(y, v') with y = ``project`` of exp_x(factor v) and v carried to it by ``parallel_transport``.
+
+    Both lie in the plane of x and v, so that three products of these say everything. With z = factor tanhc v / B(x) of
+    ``exp_map`` and D = 1 + 2 c x . z + c^2 ||x||^2 ||z||^2,
+
+        y - x = B(x) / D (z + c ||z||^2 x)        B(y) = B(x) B(z) / D
+
+    Shapes: x, v (..., d), factor (..., 1), c () -> (..., d), (..., d). Optimisers use it.
+    """
+    eps = 1e-5
+    xx, xv, vv, least = _square(x), (x * v).sum(-1, keepdim=True), _square(v), torch.finfo(x.dtype).eps / 2
+    bx = (1 - c * xx).clamp_(min=least)
+    way = factor / bx
+    way = tanhc(c * vv * way * way) * way  # z = way v
+    zz = way * way * vv
+    over = bx / (1 + 2 * c * way * xv + c * c * xx * zz)
+    a, b = over * c * zz, over * way  # y - x = a x + b v
+    by = (over * (1 - c * zz)).clamp_(min=least)
+    outside = by < eps * (2 - eps)
+    back = torch.where(outside, (1 - eps) / (1 - by).sqrt(), 1.0)
+    by = by.masked_fill(outside, eps * (2 - eps))
+    a, b = back * a + (back - 1), back * b
+    xe, ve, ee = a * xx + b * xv, a * xv + b * vv, a * a * xx + 2 * a * b * xv + b * b * vv
+    turn = 2 * c / (bx * by + c * ee)
+    along = turn * (2 * c * xe * xv - bx * xv - c * xx * ve)
+    beside = along * a + turn * (bx * ve - c * ee * xv)
+    ratio = by / bx
+    return torch.addcmul(x, a, x).addcmul_(b, v), (ratio * (1 + along * b) * v).addcmul_(ratio * beside, x)
 
 
 def mobius_scalar(r, x, c):

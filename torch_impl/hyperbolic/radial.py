@@ -4,6 +4,8 @@ import math
 
 import torch
 
+TORCH_ONLY = {"sinhc_slope", "asinhc_slope"}
+
 TINY = 1e-18  # what norms are at least: below it, directions mean nothing
 
 _SLOPE = [k / math.factorial(2 * k + 1) for k in range(1, 11)]  # power series of sinhc's derivative
@@ -47,13 +49,25 @@ def _asinh(r, square):
     return (square / (1 + (1 + square).sqrt())).add_(r).log1p_()
 
 
-def _sinhc_slope(t, r, y):
-    """(cosh(r) - y) / (2 t); near 0, where that cancels, as many terms of the series as the format has digits for."""
-    terms = 10 if t.dtype == torch.float64 else 7
-    series = torch.full_like(t, _SLOPE[terms - 1])
-    for coefficient in reversed(_SLOPE[: terms - 1]):
-        series = series.mul_(t).add_(coefficient)
-    return torch.where(t < 1, series, (r.cosh() - y) / (2 * t))
+def sinhc_slope(t, cosh, y):
+    """(cosh(r) - y) / (2 t); near 0, where that cancels, as many terms of the series as the format has digits for.
+
+    Shapes: t, cosh(sqrt(t)), y = sinhc(t) (...) -> (...).
+    """
+    terms = 9 if t.dtype == torch.float64 else 5
+    series = t * _SLOPE[terms - 1]
+    for coefficient in reversed(_SLOPE[1 : terms - 1]):
+        series.add_(coefficient).mul_(t)
+    return torch.where(t < 1, series.add_(_SLOPE[0]), (cosh - y).div_(t).mul_(0.5))
+
+
+def asinhc_slope(t, y):
+    """-sinhc'(a^2) y^3 / sqrt(1 + t) with a = asinh(sqrt(t)), as y = asinhc(t) = a / sinh(a) = 1 / sinhc(a^2).
+
+    Shapes: t, y (...) -> (...).
+    """
+    cosh, square = (1 + t).sqrt_(), y * y
+    return sinhc_slope(square * t, cosh, y.reciprocal()).mul_(square).mul_(y).div_(cosh).neg_()
 
 
 def _tanhc_slope(t, r, y):
@@ -61,7 +75,7 @@ def _tanhc_slope(t, r, y):
     near = t < 1
     r = torch.where(near, r, 1)
     cosh, s = r.cosh(), r.sinh() / r
-    return torch.where(near, (_sinhc_slope(t.clamp(max=1), r, s) - y * s / 2) / cosh, (1 - t * y * y - y) / (2 * t))
+    return torch.where(near, (sinhc_slope(t.clamp(max=1), cosh, s) - y * s / 2) / cosh, (1 - t * y * y - y) / (2 * t))
 
 
 class _Sinhc(torch.autograd.Function):
@@ -76,25 +90,23 @@ class _Sinhc(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, dy):
-        return dy * _sinhc_slope(*ctx.saved_tensors)
+        t, r, y = ctx.saved_tensors
+        return dy * sinhc_slope(t, r.cosh(), y)
 
 
 class _Asinhc(torch.autograd.Function):
-    """y = a / sinh(a) = 1 / sinhc(a^2), so dy/dt = -sinhc'(a^2) y^3 / sqrt(1 + t)."""
-
     @staticmethod
     def forward(ctx, t):
-        r = t.clamp(min=_LEAST).sqrt()
-        a = _asinh(r, t)
-        y = a / r
-        ctx.save_for_backward(t, a, y)
+        t = t.clamp(min=_LEAST)
+        r = t.sqrt()
+        y = _asinh(r, t).div_(r)
+        ctx.save_for_backward(t, y)
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, dy):
-        t, a, y = ctx.saved_tensors
-        return -dy * _sinhc_slope(a * a, a, 1 / y) * y**3 / (1 + t).sqrt()
+        return dy * asinhc_slope(*ctx.saved_tensors)
 
 
 class _Tanhc(torch.autograd.Function):

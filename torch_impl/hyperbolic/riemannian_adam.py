@@ -2,7 +2,7 @@
 
 import torch
 
-from torch_impl.hyperbolic.riemannian_sgd import named, retract
+from torch_impl.hyperbolic.riemannian_sgd import named
 
 TORCH_ONLY = {"riemannian_adam_"}
 
@@ -24,8 +24,8 @@ def riemannian_adam(param, grad, state, lr, c, beta1=0.9, beta2=0.999, eps=1e-8,
     m = torch.lerp(state["m"], gradient, 1 - beta1)
     v = torch.lerp(state["v"], space.squared_length(param, gradient, c), 1 - beta2)
     pace = (v / (1 - beta2**step)).sqrt().add(eps).mul(1 - beta1**step)
-    moved = retract(param, m * (-lr / pace), c, manifold)
-    return moved, {"step": step, "m": space.parallel_transport(param, moved, m, c), "v": v}
+    moved, carried = space.exp_and_carry(param, m, -lr / pace, c)
+    return moved, {"step": step, "m": carried, "v": v}
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from numpy_ref.errors import UserError
+from torch_impl.hyperbolic.layers import hyperbolic_embedding
 from torch_impl.model.activations import softcap
 from torch_impl.model.block import block
 from torch_impl.model.dropout import dropout, dropout_mask
@@ -85,7 +86,10 @@ def embed(tokens, positions, params, config, keep=None):
 
     Shapes: tokens (B, T), positions (B or 1, T) integers, -1 for padding, keep (B, T, d)? -> (B, T, d).
     """
-    x = embedding(tokens, params["token_embedding.weight"], config.embedding_scale)
+    if config.embedding_curvature:
+        x = hyperbolic_embedding(tokens, params["token_embedding.weight"], config.embedding_curvature) * config.embedding_scale
+    else:
+        x = embedding(tokens, params["token_embedding.weight"], config.embedding_scale)
     if config.positions == "sinusoidal":
         x = residual(x, sinusoidal_positions(positions.clamp(min=0), config.width, x.dtype))
     elif config.positions == "learned":
