@@ -33,3 +33,19 @@ def accuracies(curves, chance, path):
         for label, number in zip(end.get_yticklabels(), reversed(range(len(curves)))):
             label.set(color=COLOURS[number % len(COLOURS)], fontweight="bold")
         end.grid(axis="y", visible=False)
+
+
+def widths(shares, numbers, path):
+    """Chains that arrive against chains tried, as a PNG at ``path``.  shares: {way: [shares by number, of each seed]}."""
+    with canvas(path, figsize=(7, 4.4)) as figure:
+        axes = figure.subplots()
+        axes.set_title("Ways to a goal: what a search over units gains", loc="left", fontsize=13, fontweight="bold")
+        for number, (way, seeds) in enumerate(shares.items()):
+            colour, values = COLOURS[number % len(COLOURS)], np.array(seeds)
+            axes.fill_between(numbers, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+            line = {"color": colour, "linewidth": 1.8, "dashes": DASHES[number % len(DASHES)]}
+            axes.plot(numbers, values.mean(0), marker="o", markersize=4.5, label=way, **line)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(numbers, [str(number) for number in numbers])
+        axes.set(xlabel="chains tried for each problem", ylabel="share of chains that arrive", ylim=(0, 1.03))
+        axes.legend(frameon=False, loc="lower right")
