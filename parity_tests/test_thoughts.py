@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy_ref import log
 from numpy_ref.config import ModelConfig, TrainConfig, parameter_shapes
 from numpy_ref.errors import UserError
+from numpy_ref.rng import STREAM_THOUGHTS
 from numpy_ref.thoughts.settings import KINDS, UnitConfig, stage_of
 from parity_tests.components.block import random_parameters
 from parity_tests.trained import run
@@ -226,6 +227,23 @@ def test_the_curriculum_replaces_one_step_after_the_other():
 
 
 @both
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_held_out_is_measured_at_the_last_stage(wing, kind):
+    """The loss is that of rows whose steps are all units, or all words where words are the units."""
+    settings = UnitConfig(kind, nodes=3, hops=4, codes=3)
+    config = small(settings)
+    params = random_params(config)
+    edges, walk = wing.call("thoughts.task", "pointer_chains", 0, 0, 30, 3, 4, STREAM_THOUGHTS + 1)
+    tokens, targets, places = wing.call("thoughts.task", "unit_rows", edges, walk, 0 if kind == "span" else 3, settings)
+    logits = logits_of(wing, tokens, params, config, settings, places)[..., :-3]
+    rows = [-log_share(line, said) for line, said in zip(logits.reshape(-1, 4), targets.ravel()) if said >= 0]
+    assert len(rows) == 30 * (4 if kind == "span" else 1)
+    found = wing.module("thoughts.evaluate").held_out(wing.array(params), config, settings, 30, 30)
+    assert found["loss"] == pytest.approx(np.mean(rows), rel=1e-6)
+    assert (found["read"] is None) == (kind in ("answer", "depth"))
+
+
+@both
 def test_problems_are_walks_on_permutations(wing):
     edges, walk = wing.call("thoughts.task", "pointer_chains", 3, 5, 200, 6, 4)
     assert (np.sort(edges, axis=1) == np.arange(6)).all()
@@ -264,7 +282,7 @@ def test_rows_with_forks(wing):
     assert (np.sort(edges.reshape(200, 2, 5), axis=-1) == np.arange(5)).all()
     assert tokens.shape == (200, settings.context) and np.array_equal(tokens[:, :10], edges)
     for row, (line, said) in enumerate(zip(tokens.tolist(), targets.tolist())):
-        start, goal, *chain = line[10:]
+        goal, start, *chain = line[10:]
         steps = list(zip([start, *chain], [*chain, goal]))
         assert all(b in (line[a], line[5 + a]) for a, b in steps[:-1])
         a, b = steps[-1]
@@ -282,7 +300,7 @@ def test_what_solves_a_problem(wing):
     """0 -> 2 -> 1 -> 0 from 2, three hops: 2. And with forks the chain counts, not what is said behind it."""
     plain = wing.call("thoughts.evaluate", "solved", np.array([[2, 0, 1, 2]] * 2), {"answer": np.array([2, 0])}, UnitConfig("answer", 3, 3))
     assert plain.tolist() == [True, False]
-    question = np.array([[1, 2, 0, 0, 1, 2, 0, 2]] * 3)  # from 0 to 2 by 0 -> 1 -> 2 or 0 -> 0 -> ...
+    question = np.array([[1, 2, 0, 0, 1, 2, 2, 0]] * 3)  # from 0 to 2 by 0 -> 1 -> 2 or 0 -> 0 -> ...
     found = {"units": np.array([[1], [0], [2]]), "answer": np.array([0, 1, 1])}
     ways = wing.call("thoughts.evaluate", "solved", question, found, UnitConfig("span", 3, 2, ways=2))
     assert ways.tolist() == [True, False, False]

@@ -5,7 +5,7 @@ import numpy as np
 from numpy_ref.rng import STREAM_THOUGHTS, normal, uniform
 from numpy_ref.thoughts.decoding import CHOSEN, beam_search, best_of_n
 from numpy_ref.thoughts.model import unit_transformer
-from numpy_ref.thoughts.settings import WIDTHS, stage_of
+from numpy_ref.thoughts.settings import WIDTHS, last_stage
 from numpy_ref.thoughts.task import arrives, pointer_chains, practice
 from numpy_ref.training.losses import cross_entropy
 
@@ -18,7 +18,7 @@ def held_out(params, config, settings, problems=1000, batch=250):
     unit, None without units or with a goal, to which several ways may lead}.
     """
     loss, right, read = 0.0, 0, 0
-    stage = stage_of(1, 1, settings)
+    stage = last_stage(settings)
     for first in range(0, problems, batch):
         count = min(batch, problems - first)
         tokens, targets, places = practice(0, first, count, stage, settings, STREAM_THOUGHTS + 1)
@@ -38,7 +38,7 @@ def held_out(params, config, settings, problems=1000, batch=250):
 def solved(question, found, settings):
     """Which questions a search has answered rightly, by the graph: (B, Q), what ``beam_search`` returns -> (B,) of bool."""
     if settings.ways == 2:
-        start, goal = question[:, -2:-1], question[:, -1:]
+        goal, start = question[:, -2:-1], question[:, -1:]
         return arrives(question[:, :-2], np.concatenate([start, found["units"], goal], axis=1))
     end = question[:, -1:]
     for _ in range(settings.hops):
@@ -93,6 +93,6 @@ def by_width(params, config, settings, problems=500):
 def _questions(config, settings, problems, chains, dtype):
     """Held-out questions (problems, Q), and what chains are drawn with."""
     stream, shape = STREAM_THOUGHTS + 1, (chains, problems, settings.units * settings.length)
-    tokens, _, _ = practice(0, 0, problems, stage_of(1, 1, settings), settings, stream)
+    tokens, _, _ = practice(0, 0, problems, last_stage(settings), settings, stream)
     draws = normal(0, stream + 1, (*shape, config.width), dtype) if settings.kind == "thought" else uniform(0, stream + 1, shape)
     return tokens[:, : settings.question], draws

@@ -22,12 +22,12 @@ from numpy_ref.errors import UserError
 DEFINITION = "settings: no arrays"
 
 SEARCH = "ways to a goal"  # the arm on graphs with two edges from each node, where decoding has a choice
-DEEPER = ("deeper model", "deeper, by hops")
+DEEPER = ("deeper model", "deeper by hops")
 
 KINDS = ("answer", "depth", "pause", "thought", "code", "span")
 ARMS = {
     "answer only": "answer", "pauses": "pause", "thoughts": "thought", "codes": "code", "written chain": "span",
-    "deeper model": "answer", "deeper, by hops": "depth", SEARCH: "span",
+    "deeper model": "answer", "deeper by hops": "depth", SEARCH: "span",
 }  # fmt: skip
 TRAINING = TrainConfig(
     steps=1000, batch=128, lr=2e-3, warmup=50, schedule="wsd", beta2=0.98, weight_decay=0.01, eval_every=100, save_every=100, keep=1
@@ -76,7 +76,7 @@ class UnitConfig:
 
     @property
     def question(self):
-        """Tokens of a question: where each node's edges end, then the start, and the goal where there is one."""
+        """Tokens of a question: where each node's edges end, then the goal, if there is one, and the start."""
         return self.ways * (self.nodes + 1)
 
     @property
@@ -119,9 +119,14 @@ def stage_of(step, steps, settings):
     left over.
     """
     if settings.kind not in CURRICULUM:
-        return settings.hops - 1 if settings.kind == "answer" else 0
+        return last_stage(settings)
     share = max(1, steps // (settings.hops + 1))
-    return min(settings.hops - 1, step // share)
+    return min(last_stage(settings), step // share)
+
+
+def last_stage(settings):
+    """The stage at whose rows a kind is measured: all steps replaced, but none of the written chain."""
+    return 0 if settings.kind == "span" else settings.hops - 1
 
 
 def require_plain(config):

@@ -65,7 +65,7 @@ def fork_walks(seed, first, count, nodes, hops, stream=STREAM_THOUGHTS):
 def fork_rows(edges, walks, settings):
     """Training rows in which a chain tries to be at a goal, where the first walk ends, after ``hops`` edges.
 
-        edges, start, goal | the nodes between | 1 if the last of them has an edge to the goal (ARRIVED), else 0
+        edges, goal, start | the nodes between | 1 if the last of them has an edge to the goal (ARRIVED), else 0
 
     The chain of even rows is the first walk, and is learnt; that of odd rows is the second, of which only the verdict is
     learnt. So the model proposes like the first, and its verdict is a value of any chain.
@@ -74,7 +74,7 @@ def fork_rows(edges, walks, settings):
     """
     rows = np.arange(len(edges))
     walk, goal = walks[rows, rows % 2], walks[:, 0, -1:]
-    tokens = np.concatenate([edges, walk[:, :1], goal, walk[:, 1:-1]], axis=1)
+    tokens = np.concatenate([edges, goal, walk[:, :-1]], axis=1)
     targets = np.full_like(tokens, -100)
     targets[::2, settings.question - 1 : -1] = walk[::2, 1:-1]
     targets[:, -1] = arrives(edges, np.concatenate([walk[:, :-1], goal], axis=1))

@@ -122,7 +122,7 @@ FORK_ROWS = Component(
         Bug("every walk has its own goal", "numpy", "walks[:, 0, -1:]", "walks[rows, rows % 2, -1:]", needs=("a dead end",)),
         Bug("stray walks are learnt", "numpy", "targets[::2, settings.question - 1 : -1] = walk[::2", "targets[:, settings.question - 1 : -1] = walk[:", needs=("several hops",)),
         Bug("all arrive", "numpy", "targets[:, -1] = arrives", "targets[:, -1] = 1 | arrives", needs=("a dead end",)),
-        Bug("the goal before the start", "numpy", "[edges, walk[:, :1], goal,", "[edges, goal, walk[:, :1],", needs=("a dead end",)),
+        Bug("the goal behind the start", "numpy", "[edges, goal, walk[:, :-1]]", "[edges, walk[:, :1], goal, walk[:, 1:-1]]", needs=("a dead end",)),
         Bug("no stray walks", "torch", "% 2 == 1", "% 2 == 2", needs=("a dead end",)),
         Bug("the verdict on every second row", "torch", "walk[:, 1:-1].masked_fill(stray, -100), verdict", "walk[:, 1:-1].masked_fill(stray, -100), verdict.masked_fill(stray, -100)", needs=("a stray walk",)),
     ),

@@ -2,7 +2,7 @@
 
 import torch
 
-from numpy_ref.thoughts.settings import WIDTHS, stage_of
+from numpy_ref.thoughts.settings import WIDTHS, last_stage
 from torch_impl.rng import STREAM_THOUGHTS, normal, uniform
 from torch_impl.thoughts.decoding import CHOSEN, beam_search, best_of_n
 from torch_impl.thoughts.model import unit_transformer
@@ -13,7 +13,7 @@ from torch_impl.training.losses import cross_entropy
 @torch.no_grad()
 def held_out(params, config, settings, problems=1000, batch=250):
     """{"loss": nats per word, "accuracy": of greedy decoding, "read": share of the walk found in the units, or None}."""
-    device, stage, stream = params["token_embedding.weight"].device, stage_of(1, 1, settings), STREAM_THOUGHTS + 1
+    device, stage, stream = params["token_embedding.weight"].device, last_stage(settings), STREAM_THOUGHTS + 1
     loss, right, read, known = 0.0, 0, 0, settings.units > 0 and settings.ways == 1
     for first in range(0, problems, batch):
         count = min(batch, problems - first)
@@ -32,7 +32,7 @@ def held_out(params, config, settings, problems=1000, batch=250):
 def solved(question, found, settings):
     """Where the search's answer is that of the graph, or its chain arrives: question (B, Q) -> (B,) of bool."""
     if settings.ways == 2:
-        return arrives(question[:, :-2], torch.cat((question[:, -2:-1], found["units"], question[:, -1:]), 1))
+        return arrives(question[:, :-2], torch.cat((question[:, -1:], found["units"], question[:, -2:-1]), 1))
     end = question[:, -1:]
     for _ in range(settings.hops):
         end = question.gather(1, end)
@@ -76,7 +76,7 @@ def by_width(params, config, settings, problems=500):
 
 def _questions(params, config, settings, problems, chains):
     table, stream = params["token_embedding.weight"], STREAM_THOUGHTS + 1
-    tokens, _, _ = practice(0, 0, problems, stage_of(1, 1, settings), settings, stream, table.device)
+    tokens, _, _ = practice(0, 0, problems, last_stage(settings), settings, stream, table.device)
     shape = (chains, problems, settings.units * settings.length)
     if settings.kind == "thought":
         draws = normal(0, stream + 1, (*shape, config.width), table.dtype, device=table.device)

@@ -55,7 +55,7 @@ def fork_rows(edges, walks, settings):
     """
     stray = (torch.arange(len(edges), device=edges.device) % 2 == 1)[:, None]
     walk, goal = torch.where(stray, walks[:, 1], walks[:, 0]), walks[:, 0, -1:]
-    tokens = torch.cat((edges, walk[:, :1], goal, walk[:, 1:-1]), 1)
+    tokens = torch.cat((edges, goal, walk[:, :-1]), 1)
     verdict = arrives(edges, torch.cat((walk[:, :-1], goal), 1)).long()[:, None]
     question = torch.full_like(tokens[:, : settings.question - 1], -100)
     return tokens, torch.cat((question, walk[:, 1:-1].masked_fill(stray, -100), verdict), 1)
