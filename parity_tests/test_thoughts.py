@@ -240,7 +240,7 @@ def test_what_is_held_out_is_measured_at_the_last_stage(wing, kind):
     assert len(rows) == 30 * (4 if kind == "span" else 1)
     found = wing.module("thoughts.evaluate").held_out(wing.array(params), config, settings, 30, 30)
     assert found["loss"] == pytest.approx(np.mean(rows), rel=1e-6)
-    assert (found["read"] is None) == (kind in ("answer", "depth"))
+    assert (found["read"] is None) == (kind in ("answer", "removal"))
 
 
 @both
@@ -263,8 +263,8 @@ def test_rows_of_every_stage(wing):
         ("thought", 1): ([2, 0, 1, 2, 3, 0], [0, 2], (4,)),
         ("code", 2): ([2, 0, 1, 2, 3, 3], [2], (4, 5)),
         ("answer", 2): ([2, 0, 1, 2], [2], ()),
-        ("depth", 0): ([2, 0, 1, 2], [1], ()),
-        ("depth", 1): ([2, 0, 1, 2], [0], ()),
+        ("removal", 0): ([2, 0, 1, 2, 1, 0], [1, 0, 2], ()),
+        ("removal", 1): ([2, 0, 1, 2, 0], [0, 2], ()),
     }
     for (kind, stage), (tokens, said, places) in rows.items():
         found = wing.call("thoughts.task", "unit_rows", edges, walk, stage, UnitConfig(kind, nodes=3, hops=3))
@@ -440,7 +440,7 @@ def test_inputs_that_cannot_be_are_one_clear_line(wing):
     for options, words in (({"window": 3}, "window"), ({"dropout": 0.1}, "dropout"), ({"positions": "alibi"}, "alibi"), ({"experts": 2}, "experts")):
         with pytest.raises(UserError, match=words):
             logits_of(wing, tokens, params, small(settings, **options), settings, ())
-    for kind, beam in (("span", 5), ("thought", 2), ("depth", 2), ("span", 0)):
+    for kind, beam in (("span", 5), ("thought", 2), ("removal", 2), ("span", 0)):
         with pytest.raises(UserError, match=f"beam={beam}"):
             wing.call("thoughts.decoding", "beam_search", tokens, params, config, UnitConfig(kind, nodes=4), beam)
     with pytest.raises(UserError, match="nothing to draw"):

@@ -11,7 +11,7 @@ and for comparison
 
     pause     a token that says nothing (arXiv:2310.02226): as many places as thoughts have, no information between them
     answer    no unit at all
-    depth     none either, but a curriculum of its own: first walks of one edge, then of two, until they are whole
+    removal   none at the end: the steps of a written chain are removed one by one (arXiv:2405.14838)
 """
 
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ from numpy_ref.errors import UserError
 DEFINITION = "settings: no arrays"
 
 SEARCH = "ways to a goal"  # the arm on graphs with two edges from each node, where decoding has a choice
-DEEPER = ("deeper model", "deeper by hops")
+DEEPER = ("deeper model", "deeper with removal")
 
-KINDS = ("answer", "depth", "pause", "thought", "code", "span")
+KINDS = ("answer", "removal", "pause", "thought", "code", "span")
 ARMS = {
     "answer only": "answer", "pauses": "pause", "thoughts": "thought", "codes": "code", "written chain": "span",
-    "deeper model": "answer", "deeper by hops": "depth", SEARCH: "span",
+    "deeper model": "answer", "deeper with removal": "removal", SEARCH: "span",
 }  # fmt: skip
 TRAINING = TrainConfig(
     steps=1000, batch=128, lr=2e-3, warmup=50, schedule="wsd", beta2=0.98, weight_decay=0.01, eval_every=100, save_every=100, keep=1
 )
-CURRICULUM = ("pause", "thought", "code", "depth")  # learn in stages, see ``stage_of``
+CURRICULUM = ("pause", "thought", "code", "removal")  # learn in stages, see ``stage_of``
 ARRIVED = 1  # what is said behind a chain that ends at its goal; 0 behind one that does not
 WIDTHS = (1, 2, 4, 8)  # chains that a search tries, from fewest to most
 FITTED = 1000  # questions whose thoughts a codebook is fitted to
@@ -67,7 +67,7 @@ class UnitConfig:
     @property
     def units(self):
         """Steps between question and answer."""
-        return 0 if self.kind in ("answer", "depth") else self.hops - 1
+        return 0 if self.kind in ("answer", "removal") else self.hops - 1
 
     @property
     def length(self):
@@ -114,9 +114,8 @@ class ArmConfig:
 def stage_of(step, steps, settings):
     """How many steps of the chain are replaced at a training step (section 3 of arXiv:2412.06769).
 
-    A kind with a curriculum begins with the written chain (stage 0) and ends with units alone; "depth" begins with walks of
-    one edge, and ends with whole ones. Every stage has an equal share of the ``steps``, the last one twice that and what is
-    left over.
+    A kind with a curriculum begins with the written chain (stage 0) and ends with units alone, or with nothing. Every stage
+    has an equal share of the ``steps``, the last one twice that and what is left over.
     """
     if settings.kind not in CURRICULUM:
         return last_stage(settings)

@@ -26,18 +26,16 @@ def unit_rows(edges, walk, stage, settings):
 
         edges, start | a place for each unit of the first ``stage`` steps | the other steps in words | the answer
 
-    The answer is only predicted. What is predicted are the words behind the units: neither question nor units. Without
-    units there is but the answer; for "depth" it is that of a walk of stage + 1 edges.
+    The answer is only predicted. What is predicted are the words behind the units: neither question nor units. For
+    "removal" nothing stands in the place of the steps.
 
     Shapes: edges (B, N), walk (B, hops + 1) -> tokens (B, T), targets (B, T) with -100 where nothing is predicted, and the
     places of units, a tuple: empty for pauses, which are tokens, and where there are none.
     """
-    question, hops = settings.question, settings.hops
-    if settings.kind == "depth":
-        walk, hops = walk[:, : stage + 2], stage + 1
+    question = settings.question
     count = stage * settings.per_step if settings.units else 0
     pauses = np.full((len(walk), count), settings.nodes)
-    tokens = np.concatenate([edges, walk[:, :1], pauses, walk[:, stage + 1 : hops]], axis=1)
+    tokens = np.concatenate([edges, walk[:, :1], pauses, walk[:, stage + 1 : settings.hops]], axis=1)
     targets = np.full_like(tokens, -100)
     targets[:, question + count - 1 :] = walk[:, stage + 1 :]
     places = tuple(range(question, question + count)) if settings.kind in ("thought", "code") else ()

@@ -9,11 +9,11 @@ import numpy_ref.thoughts.units as numpy_units
 import torch_impl.thoughts.model as torch_model
 import torch_impl.thoughts.units as torch_units
 from numpy_ref.config import parameter_shapes
-from numpy_ref.thoughts.settings import UnitConfig
+from numpy_ref.thoughts.settings import ArmConfig, UnitConfig
 from parity_tests.components.block import KERNELS, random_parameters
 from parity_tests.components.codes import codes_and_states
 from parity_tests.components.stream import plain_config
-from parity_tests.harness.declaration import Bug, Component
+from parity_tests.harness.declaration import Bug, Case, Component
 
 
 def draw_unit(source):
@@ -66,6 +66,22 @@ def draw_model(source, *kinds):
     return source.case({"tokens": tokens, "params": params}, config=config, settings=settings, places=places)
 
 
+def showcase(rng):
+    """The batch on which arms are compared, at the last stage: three thoughts behind each question."""
+    settings = UnitConfig("thought")
+    config, places = ArmConfig().model("thoughts", settings), tuple(range(settings.question, settings.context))
+    tokens = rng.integers(0, settings.nodes, (128, settings.context))
+    static = {"config": config, "settings": settings, "places": places}
+    return Case({"tokens": tokens, "params": random_parameters(rng, parameter_shapes(config))}, static)
+
+
+def flops(case):
+    """Each input once: 2 for each weight of a matrix, and attention's two products."""
+    config, tokens = case.static["config"], case.arrays["tokens"]
+    blocks = sum(p.size for name, p in case.arrays["params"].items() if p.ndim == 2 and name.startswith("blocks."))
+    return tokens.size * (2 * blocks + 2 * config.layers * (tokens.shape[1] + 1) * config.width)
+
+
 UNIT_STATES = Component(
     name="unit_states",
     numpy=numpy_model.unit_states,
@@ -75,6 +91,9 @@ UNIT_STATES = Component(
     kernels=KERNELS,
     events=("thought", "no thought", "two thoughts", "thoughts in a row", "words between", "thought at the end"),
     weight=8,
+    shapes={"showcase": showcase},
+    flops=flops,
+    bytes=lambda case, size: size * sum(p.size for p in case.arrays["params"].values()),
     compiles=False,
     bugs=(
         Bug("no gradient through thoughts", "numpy", "_add(grads, found)\n            dh = np.zeros_like", "dlast = 0 * dlast\n            dh = np.zeros_like", needs=("two thoughts",)),

@@ -24,11 +24,9 @@ def unit_rows(edges, walk, stage, settings):
     Shapes: edges (B, N), walk (B, hops + 1) -> tokens (B, T), targets (B, T), -100 on the question and on units but for the
     last of them, places of units.
     """
-    count, hops = stage * settings.per_step if settings.units else 0, settings.hops
-    if settings.kind == "depth":  # a shorter walk, and only its end
-        walk, hops = walk[:, : stage + 2], stage + 1
+    count = stage * settings.per_step if settings.units else 0
     units = edges.new_full((len(edges), count), settings.nodes)
-    tokens = torch.cat((edges, walk[:, :1], units, walk[:, stage + 1 : hops]), 1)
+    tokens = torch.cat((edges, walk[:, :1], units, walk[:, stage + 1 : settings.hops]), 1)
     start = settings.question + count - 1
     targets = torch.cat((torch.full_like(tokens[:, :start], -100), walk[:, stage + 1 :]), 1)
     places = range(settings.question, settings.question + count) if settings.kind in ("thought", "code") else ()
