@@ -204,8 +204,9 @@ def _search_report(wing, out, seeds, units, train):
         f"Problem: two edges from each of {units.nodes} nodes; find a way from a start to a goal of exactly {units.hops} edges. The "
         "units are nodes in words. The model learns from one right chain for each graph, and from as many random ones to say "
         "whether a chain arrives: the log probability of that is its value. Which edge is right at a fork shows only some edges "
-        f"later. {train.steps} steps of {train.batch}; share of 500 held-out graphs in which the chain that decoding returns "
-        "arrives, by the graph. One chain: the beam of 1 is greedy, the best of 1 is drawn. Mean of the seeds (lowest to highest).",
+        f"later; {2 ** (units.hops - 1):,} chains of edges lead from a start to the last fork. {train.steps} steps of {train.batch}; "
+        "share of 500 held-out graphs in which the chain that decoding returns arrives, by the graph. Of one chain tried, that of "
+        "the beam is greedy, that of n is drawn. Mean of the seeds (lowest to highest).",
         "", *lines, "", f"![chains that arrive]({SEARCHES})", "",
     ]  # fmt: skip
 
