@@ -1,6 +1,6 @@
 """The checkpoint: one ``checkpoint.npz`` that both wings write and read, with no pickle in it.
 
-`archive.py` reads the arrays, `saving.py` says when checkpoints are written and how many stay.
+`archive.py` reads the arrays, `checkpoint_header.py` checks them, `saving.py` says when checkpoints are written and how many stay.
 
     header                        JSON as bytes: format, configs, step, data position, ..., sha256
     model/<parameter>             the weights, named as in ``config.parameter_shapes``
@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from numpy_ref import archive, shard_files
-from numpy_ref.config import ModelConfig, TrainConfig, from_json, parameter_shapes
+from numpy_ref.checkpoint_header import NAME, PARTS, check, configs, lora_of
+from numpy_ref.config import ModelConfig, TrainConfig, parameter_shapes
 from numpy_ref.errors import RunWarning, UserError
 from numpy_ref.files import replace
 from numpy_ref.sft import adapters
@@ -32,8 +33,6 @@ from numpy_ref.sft import adapters
 DEFINITION = "a file format: arrays pass through it unchanged"
 
 FORMAT = 1
-NAME = "checkpoint.npz"
-PARTS = ("codes", "scales", "zeros")  # of a quantised weight
 COUNTS = ("step", "position", "tokens", "seconds", "wing")
 
 
@@ -105,7 +104,7 @@ def unpack(arrays, header, from_numpy, quantized=None):
     weights; raises UserError for a checkpoint that has some when it is None.
     """
     model, train = configs(header)
-    lora = _lora(header)
+    lora = lora_of(header)
     names = adapters.trained_shapes(model, lora) if lora else parameter_shapes(model)
 
     def parameter(name):
@@ -134,11 +133,6 @@ def unpack(arrays, header, from_numpy, quantized=None):
     return Run(model, train, params, states, **counts, best=header.get("best"), frozen=frozen, extra=header.get("extra") or {})
 
 
-def _lora(header):
-    """The LoRA of a run that trains adapters, or None."""
-    return adapters.from_header(header["lora"]) if header.get("lora") else None
-
-
 def averaged(run, path):
     """The Run loaded from ``path`` with the moving average of its weights as its weights. Raises UserError without one."""
     average = run.states.get("ema", {})
@@ -148,11 +142,6 @@ def averaged(run, path):
             "leave --ema out, or train with one: train --ema 0.99"
         )
     return dataclasses.replace(run, params=average)
-
-
-def configs(header):
-    """(ModelConfig, TrainConfig) of a header."""
-    return from_json(ModelConfig, json.dumps(header["model"])), from_json(TrainConfig, json.dumps(header["train"]))
 
 
 def is_quantized(value):
@@ -284,7 +273,7 @@ def _read(path):
             members, header = unsealed(path)
     except archive.DAMAGE as error:
         raise UserError(_diagnosis(path, error)) from None
-    _check(path, members, header)
+    check(path, members, header)
     return members, header
 
 
@@ -327,40 +316,6 @@ def _diagnosis(path, error):
     return f"{path} is not a checkpoint; give a run folder or the {NAME} inside it"
 
 
-def _check(path, arrays, header):
-    """Raise UserError unless header and arrays are what the header's own config says."""
-    try:
-        model, _ = configs(header)
-        numbers = [header[name] for name in ("step", "position", "tokens")]
-        fine = all(type(number) is int and number >= 0 for number in numbers) and math.isfinite(header["seconds"])
-        fine = fine and isinstance(header["loss_scale"], dict | None) and isinstance(header["wing"], str)
-        best = header.get("best")
-        fine = fine and (best is None or type(best["step"]) is int and math.isfinite(best["val_loss"]))
-        fine = fine and isinstance(header.get("extra"), dict | None)
-        fine = fine and model.layers <= len(arrays)  # or the list of parameters could be longer than the memory
-    except (KeyError, TypeError, AttributeError, OverflowError):
-        fine = False
-    if not fine:
-        raise UserError(f"{path} is not a checkpoint: its header lacks a setting; give a run folder or its {NAME}")
-    shapes = parameter_shapes(model)
-    if _lora(header):
-        weights = {f"frozen/{name}": shape for name, shape in shapes.items()}
-        if any(name not in arrays or arrays[name].shape != shape for name, shape in weights.items()):
-            raise UserError(f"{path} is of another config: its frozen weights do not fit the model that its header describes")
-        arrays = {name: value for name, value in arrays.items() if name not in weights}
-        shapes = adapters.trained_shapes(model, _lora(header))
-    arrays = _unquantized(arrays, header, shapes, path)
-    wrong = [name for name in shapes if f"model/{name}" not in arrays]
-    for key, value in arrays.items():
-        part, _, rest = key.partition("/")
-        name, _, field = rest.partition("/")
-        known = name in shapes and (part == "optimizer" and "/" not in field if field else part in ("model", "ema"))
-        if not known or value.shape not in ((shapes[name], ()) if field else (shapes[name],)):
-            wrong.append(key)
-    if wrong:
-        raise UserError(f"{path} is of another config: {wrong[0]} does not fit the model that its header describes")
-
-
 def describe(folder, model_config, train_config, device=""):
     """Write ``folder``/config.json: the settings of a run for people and scripts (the checkpoint carries its own).
 
@@ -369,27 +324,3 @@ def describe(folder, model_config, train_config, device=""):
     settings = {"model": dataclasses.asdict(model_config), "train": dataclasses.asdict(train_config), "device": device}
     text = json.dumps(settings, indent=2) + "\n"
     replace(Path(folder) / "config.json", lambda file: file.write(text.encode()))
-
-
-def _unquantized(arrays, header, shapes, path):
-    """The arrays without the parts of quantised weights, each of which is an empty stand-in of its matrix's shape."""
-    settings = header.get("quantization")
-    names = {name for name in shapes if f"model/{name}.codes" in arrays}
-    if not names:
-        return arrays
-    try:
-        bits, group = settings["bits"], settings["group"]
-        for name in names:
-            rows, inputs = shapes[name]
-            codes, scales = arrays[f"model/{name}.codes"], arrays[f"model/{name}.scales"]
-            wide = codes.shape == (rows, inputs) and codes.dtype == np.int8 and scales.shape == (rows,)
-            few = (rows, inputs // group) if bits == 4 else None
-            packed = codes.shape == (rows, inputs // 2) and codes.dtype == np.uint8 and scales.shape == few
-            zeros = arrays.get(f"model/{name}.zeros")
-            if not (wide if bits == 8 and zeros is None else packed and zeros.shape == few):
-                raise ValueError(name)
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise UserError(f"{path} is damaged: its quantised weights do not fit its model ({error})") from None
-    parts = {f"model/{name}.{part}" for name in names for part in PARTS}
-    rest = {key: value for key, value in arrays.items() if key not in parts}
-    return rest | {f"model/{name}": np.broadcast_to(np.float32(0), shapes[name]) for name in names}

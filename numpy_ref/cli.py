@@ -16,6 +16,7 @@ from typing import Any
 
 from numpy_ref import commands, hyperbolic_commands, memory, run_plots, tokenization_commands, tokenizer_commands
 from numpy_ref.chat import chat as chat_command
+from numpy_ref.cli_options import add_checkpoint, add_dtype, add_fields
 from numpy_ref.concepts import commands as concept_commands
 from numpy_ref.concepts.config import KINDS
 from numpy_ref.concepts.settings import ExperimentConfig
@@ -24,12 +25,11 @@ from numpy_ref.context import commands as context_commands
 from numpy_ref.errors import RunWarning, UserError
 from numpy_ref.presets import PRESETS
 from numpy_ref.reward import commands as reward_commands
-from numpy_ref.reward import settings as reward_settings
 from numpy_ref.rl import commands as rl_commands
 from numpy_ref.rl import settings as rl_settings
 from numpy_ref.sft import commands as sft_commands
-from numpy_ref.sft.settings import TRAINING, SFTConfig
 from numpy_ref.thoughts import commands as thought_commands
+from numpy_ref.train_command import train as train_command
 
 DEFINITION = "text in, text out: the wings compute"
 
@@ -170,7 +170,7 @@ def build_parser(wing):
         subparsers[name].set_defaults(run=run)
         return subparsers[name]
 
-    train = command("train", "train a model on text, or go on with a run (--resume)", commands.train)
+    train = command("train", "train a model on text, or go on with a run (--resume)", train_command)
     train.add_argument("--preset", choices=PRESETS, help="settings that other options change (showcase)")
     train.add_argument("--depth", type=int, metavar="N", help="layers; width, batch, steps and learning rate follow from it")
     train.add_argument("--data", help="samples, pydoc, stdlib, a text or JSONL file, a folder of them, or hf:NAME")
@@ -229,11 +229,11 @@ def build_parser(wing):
     quantize.add_argument("--group", type=int, metavar="N", help="4 bits: inputs that share a scale (32)")
     quantize.add_argument("--out", required=True, metavar="DIR", help="folder of the copy")
 
-    for reader in (generate, evaluate, chat, attention, quantize, add_fine_tuning(command)):
+    for reader in (generate, evaluate, chat, attention, quantize, sft_commands.add(command)):
         average = "take the moving average of the weights, which `train --ema X` keeps"
         reader.add_argument("--ema", action="store_true", help=average)
 
-    add_rewards(command)
+    reward_commands.add(command)
     add_reinforcement(command)
     thought_commands.add(command, add_fields)
     context_commands.add(command, add_fields)
@@ -252,62 +252,6 @@ def build_parser(wing):
     tokenization_commands.add(command, add_fields)
     hyperbolic_commands.add(command, add_fields)
     return parser, subparsers
-
-
-def add_fine_tuning(command):
-    """The commands of `sft/commands.py`; returns the parser of the one that reads a model, ``answers``."""
-    sft = command("sft", "fine-tune a model on conversations, or go on with such a run (--resume)", sft_commands.sft)
-    sft.add_argument("--checkpoint", metavar="DIR", help="the model to begin with: run folder or .npz file")
-    sft.add_argument("--data", action="append", metavar="SOURCE", help="JSONL file of conversations, or a task such as sort-6; may be repeated")
-    sft.add_argument("--held-out", metavar="SOURCE", help="conversations to be judged by (a tenth of --data's prompts)")
-    sft.add_argument("--examples", type=int, metavar="N", help="conversations of a task (1000)")
-    sft.add_argument("--held-out-examples", type=int, metavar="N", help="held-out conversations of a task (200)")
-    sft.add_argument("--judge", type=int, metavar="N", help="held-out prompts that are answered at the end (200; 0: none)")
-    sft.add_argument("--out", required=True, help="run folder: config, log, order, checkpoint, answers, pictures")
-    sft.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    sft.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop and save before they are over")
-    add_fields(sft.add_argument_group("fine-tuning"), SFTConfig, SFTConfig())
-    add_fields(sft.add_argument_group("training"), TrainConfig, TRAINING)
-
-    answers = command("answers", "answer prompts and judge the answers against gold ones", sft_commands.answers)
-    add_checkpoint(answers)
-    add_dtype(answers)
-    answers.add_argument("--data", required=True, action="append", metavar="SOURCE", help="JSONL file of conversations, or a task")
-    answers.add_argument("--side", choices=("train", "held_out"), help="which prompts of a task (held_out)")
-    answers.add_argument("--limit", type=int, metavar="N", help="prompts at most (200)")
-    answers.add_argument("--samples", type=int, metavar="K", help="sampled answers to each prompt, for pass@k (0)")
-    answers.add_argument("--out", metavar="FILE.jsonl", help="a row for each prompt")
-    answers.add_argument("--json", action="store_true", help="print the metrics as one JSON object")
-    add_fields(answers, SampleConfig, SampleConfig())
-
-    adapt = command("adapt", "merge adapters that `sft --lora-rank` has written into their model", sft_commands.adapt)
-    add_checkpoint(adapt)
-    adapt.add_argument("--adapters", required=True, metavar="FILE", help="adapters.npz of the run")
-    adapt.add_argument("--out", required=True, metavar="DIR", help="folder of the merged model")
-    return answers
-
-
-def add_rewards(command):
-    """The commands of `reward/commands.py`."""
-    kinds = {
-        "reward": ("train a reward model on comparisons of answers", reward_commands.reward, reward_settings.RewardConfig),
-        "dpo": ("train a model on comparisons, without a reward model", reward_commands.dpo, reward_settings.DPOConfig),
-    }
-    for name, (help, run, kind) in kinds.items():
-        add_preferences(command(name, help + ", or go on with such a run (--resume)", run), kind)
-    judge = command("judge", "measure reward models: pairs in the right order, calibration, the best of n answers", reward_commands.judge)
-    add_checkpoint(judge)
-    judge.add_argument("--member", action="append", metavar="DIR", help="another reward model, for an ensemble; may be repeated")
-    judge.add_argument("--rule", choices=reward_settings.RULES, help="how several rewards become one (mean)")
-    judge.add_argument("--k", type=float, metavar="X", help="lower: how many deviations between the models (1)")
-    judge.add_argument("--data", required=True, metavar="SOURCE", help="JSONL file of comparisons, or a task such as sort-6")
-    judge.add_argument("--pairs", type=int, metavar="N", help="held-out comparisons of a task (400)")
-    judge.add_argument("--policy", metavar="DIR", help="a model whose answers to the task's prompts the best is chosen of")
-    judge.add_argument("--prompts", type=int, metavar="N", help="with --policy: held-out prompts (100)")
-    judge.add_argument("--samples", type=int, metavar="N", help="with --policy: answers to each (64)")
-    judge.add_argument("--seed", type=int, metavar="N", help="with --policy: seed of prompts and answers (0)")
-    judge.add_argument("--out", metavar="DIR", help="folder for the report and its pictures")
-    judge.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def add_reinforcement(command):
@@ -346,46 +290,3 @@ def add_concepts(command):
     parser.add_argument("--seed", type=int, metavar="N", help="of what is drawn (0)")
     device = next(field for field in fields(TrainConfig) if field.name == "device")
     parser.add_argument("--device", choices=device.metadata["choices"], help=device.metadata["help"])
-
-
-def add_checkpoint(parser):
-    """Options of every command that reads a checkpoint."""
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="run folder or .npz file")
-    device = next(field for field in fields(TrainConfig) if field.name == "device")
-    parser.add_argument("--device", choices=device.metadata["choices"], help=device.metadata["help"])
-
-
-def add_preferences(parser, kind):
-    """Options of a command that trains on comparisons; ``kind``: the dataclass of its objective."""
-    parser.add_argument("--checkpoint", metavar="DIR", help="the language model to begin with: run folder or .npz file")
-    parser.add_argument("--data", metavar="SOURCE", help="JSONL file of comparisons, or a task such as sort-6, which makes them")
-    parser.add_argument("--held-out", metavar="SOURCE", help="comparisons to be judged by (a tenth of --data's prompts)")
-    parser.add_argument("--pairs", type=int, metavar="N", help="comparisons of a task (2000)")
-    parser.add_argument("--held-out-pairs", type=int, metavar="N", help="held-out comparisons of a task (400)")
-    parser.add_argument("--out", required=True, help="run folder: config, comparisons, log, checkpoint, pictures")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop and save before they are over")
-    add_fields(parser.add_argument_group("objective"), kind, kind())
-    add_fields(parser.add_argument_group("training"), TrainConfig, reward_settings.TRAINING[kind.__name__])
-
-
-def add_dtype(parser):
-    """The number format of a command that only reads a model."""
-    dtype = next(field for field in fields(TrainConfig) if field.name == "dtype")
-    parser.add_argument("--dtype", choices=dtype.metadata["choices"], help="number format (that of the checkpoint)")
-
-
-def add_fields(parser, kind, defaults, leave_out=()):
-    """One option for each field of the dataclass ``kind``, but those to ``leave_out``; the help names the values of
-    ``defaults``."""
-    for field in fields(kind):
-        if field.name in leave_out:
-            continue
-        flag, default = "--" + field.name.replace("_", "-"), getattr(defaults, field.name)
-        shown = f"{default:.4g}" if isinstance(default, float) else default
-        help = f"{field.metadata['help']} ({shown})".replace("%", "%%")
-        if field.type is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=help)
-        else:
-            metavar = None if field.metadata["choices"] else {int: "N", float: "X"}.get(field.type, "NAME")
-            parser.add_argument(flag, type=field.type, choices=field.metadata["choices"], metavar=metavar, help=help)

@@ -1,15 +1,21 @@
 """What a model, a training run and a sampler are made of: three dataclasses and their JSON (`presets.py` has the presets).
 
 A definition, not a component: it computes on no arrays, so it is written once and both wings read it.
-The command line is built from the same fields (``help`` in the metadata is the text of the option).
+The command line is built from the same fields (`options.py`); what parameters a model has follows from its config
+(`parameter_shapes.py`). Both can be imported from here.
 """
 
-import dataclasses
-import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from numpy_ref.errors import UserError, shown
+from numpy_ref.errors import UserError
+from numpy_ref.options import allowed_types, from_json, option, require, to_json
+from numpy_ref.parameter_shapes import active_parameter_count, is_router, parameter_count, parameter_shapes
+
+__all__ = [
+    "ModelConfig", "TrainConfig", "SampleConfig", "active_parameter_count", "allowed_types", "from_json", "is_router", "option",
+    "parameter_count", "parameter_shapes", "require", "to_json",
+]  # fmt: skip
 
 DEFINITION = "settings: no arrays"
 
@@ -23,16 +29,11 @@ SCORINGS = ("softmax", "sigmoid")
 GATES = ("renormalised", "raw", "chosen")
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear", "inverse_sqrt", "wsd")
-PARALLEL = ("auto", "ddp", "fsdp")
+PARALLEL = ("auto", "ddp", "fsdp", "experts")
+SAVED_IN_PARTS = ("fsdp", "experts")  # no process has all of the model
 OUTPUTS = ("tokens", "reward", "value", "critic")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-
-
-def option(default, help, choices=None):
-    """A dataclass field that is also a command line option."""
-    return field(default=default, metadata={"help": help, "choices": choices})
-
 
 CHOICES = {
     "activation": ACTIVATIONS,
@@ -204,6 +205,11 @@ class ModelConfig:
         return [layer for layer in layers if (layer + 1) % self.moe_every == 0]
 
     @property
+    def gated(self):
+        """Whether feed-forward networks have two projections of the input."""
+        return self.activation in GATED
+
+    @property
     def expert_features(self):
         """Hidden features of one expert."""
         return self.expert_width or self.feed_forward
@@ -266,14 +272,14 @@ class TrainConfig:
     sequence_balance_loss: float = option(0.0, "experts: the same, in each sequence")
     router_z_loss: float = option(0.0, "experts: weight of logsumexp(router logits)^2")
     router_bias_rate: float = option(1e-3, "experts: how far the balancing bias moves a step")
-    capacity_factor: float = option(0.0, "experts: room for so many times an equal load in each row (0: no limit)")
+    capacity_factor: float | None = option(None, "experts: room for so many times an equal load in each row; none: no limit", none=0.0)
     loss_chunk: int = option(0, "tokens whose logits exist at once in the loss (0: all, unless they are many)")
     recompute: bool = option(False, "compute each block again in the backward pass, to save its memory")
     dtype: str = option("auto", "number format of activations; master weights stay float32", DTYPES)
     float8: bool = option(False, "matrix products of the blocks in 8 bits: for Hopper GPUs and newer")
     device: str = option("auto", "auto takes CUDA, then MPS, then the CPU", DEVICES)
-    parallel: str = option("auto", "under torchrun: copies of the model (ddp, auto) or shares of it (fsdp)", PARALLEL)
-    sharded: bool = option(False, "checkpoints in parts that the processes write at once (fsdp: always)")
+    parallel: str = option("auto", "under torchrun: copies of the model (ddp, auto), shares of it (fsdp), or copies with shares of the experts (experts)", PARALLEL)
+    sharded: bool = option(False, "checkpoints in parts that the processes write at once (fsdp, experts: always)")
     seed: int = option(0, "seed of the weights, the data order and dropout")
     eval_every: int = option(100, "steps between evaluations on held-out text (0: only at the end)")
     eval_tokens: int = option(16384, "held-out tokens an evaluation during training reads")
@@ -297,8 +303,8 @@ class TrainConfig:
         require(self, "final_lr", lambda v: 0 <= v <= 1, "between 0 and 1")
         for name in ("balance_loss", "sequence_balance_loss", "router_z_loss", "router_bias_rate"):
             require(self, name, lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
-        room = "a finite number above 0, or 0 for no limit at all"
-        require(self, "capacity_factor", lambda v: math.isfinite(v) and v >= 0, room)
+        room = "a finite number above 0, or none for no limit"
+        require(self, "capacity_factor", lambda v: v is None or math.isfinite(v) and v > 0, room)
         for name in ("weight_decay", "z_loss"):
             require(self, name, lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
         require(self, "cooldown", lambda v: 0 < v <= 1, "above 0 and at most 1")
@@ -342,116 +348,3 @@ class SampleConfig:
         require(self, "top_p", lambda v: 0 < v <= 1, "above 0 and at most 1")
         require(self, "min_p", lambda v: 0 <= v <= 1, "between 0 and 1")
         require(self, "seed", lambda v: isinstance(v, int) and v >= 0, "a whole number of at least 0")
-
-
-def require(config, name, allowed, words):
-    """Raise UserError unless the field passes; a comparison that can't be made (text, NaN) fails too."""
-    value = getattr(config, name)
-    try:
-        fine = bool(allowed(value)) and not (isinstance(value, bool) and type(config).__dataclass_fields__[name].type is not bool)
-    except TypeError:
-        fine = False
-    if not fine:
-        raise UserError(f"{name}={shown(value)} is not allowed; it must be {words}")
-
-
-def parameter_shapes(config):
-    """Every parameter of the model: name -> shape. The names are the keys of checkpoints and of ``state_dict``.
-
-    Linear weights are (outputs, inputs). ``query_key_value`` stacks the three projections along the outputs, so that
-    one matrix product computes all three: all query heads, then all key heads, then all value heads. ``gate_up`` does
-    the same for a gated feed-forward network: the half that is bent, then the half that it gates. Experts are stacked
-    along a first axis.
-    """
-    d, features = config.width, config.head_features
-    queries, keys = config.heads * features, config.key_value_heads * features
-    shapes = {"token_embedding.weight": (config.vocab_size, d)}
-    if config.positions == "learned":
-        shapes["position_embedding.weight"] = (config.context, d)
-
-    def norm(name):
-        shapes[f"{name}.weight"] = (d,)
-        if config.norm == "layer" and config.norm_bias:
-            shapes[f"{name}.bias"] = (d,)
-
-    def linear(name, outputs, inputs, bias, stack=()):
-        shapes[f"{name}.weight"] = (*stack, outputs, inputs)
-        if bias:
-            shapes[f"{name}.bias"] = (*stack, outputs)
-
-    def feed_forward(name, f, stack=()):
-        first, rows = ("gate_up", 2 * f) if config.activation in GATED else ("up", f)
-        linear(f"{name}.{first}", rows, d, config.feed_forward_bias, stack)
-        linear(f"{name}.down", d, f, config.feed_forward_bias, stack)
-
-    for layer in range(config.layers):
-        block = f"blocks.{layer}"
-        norm(f"{block}.attention_norm")
-        linear(f"{block}.attention.query_key_value", queries + 2 * keys, d, config.attention_bias)
-        if config.qk_norm:
-            shapes[f"{block}.attention.query_norm.weight"] = (features,)
-            shapes[f"{block}.attention.key_norm.weight"] = (features,)
-        linear(f"{block}.attention.output", d, queries, config.attention_bias)
-        norm(f"{block}.feed_forward_norm")
-        if layer not in config.moe_layers:
-            feed_forward(f"{block}.feed_forward", config.feed_forward)
-            continue
-        linear(f"{block}.feed_forward.router", config.experts, d, config.router_bias)
-        if config.noisy_router:
-            linear(f"{block}.feed_forward.noise", config.experts, d, False)
-        feed_forward(f"{block}.feed_forward.experts", config.expert_features, (config.experts,))
-        if config.shared_experts:
-            feed_forward(f"{block}.feed_forward.shared", config.shared_experts * config.expert_features)
-    if config.norm_position == "pre":  # post-norm blocks already end in a norm
-        norm("final_norm")
-    if config.output == "reward":
-        linear("reward", 1, d, True)
-    elif not config.tie_embeddings:
-        shapes["output.weight"] = (config.vocab_size, d)
-    if config.output == "value":
-        linear("value", 1, d, True)
-    if config.output == "critic":  # a second model, of the shape of a reward model
-        critic = parameter_shapes(dataclasses.replace(config, output="reward"))
-        shapes |= {f"critic.{name}": shape for name, shape in critic.items()}
-    return shapes
-
-
-def is_router(name):
-    """Whether a parameter is a router's: never rounded to 16 bits or fewer, and moved by AdamW."""
-    return name.rpartition(".")[0].endswith(("feed_forward.router", "feed_forward.noise"))
-
-
-def parameter_count(config):
-    """Number of parameters; a tied output head counts once."""
-    return sum(math.prod(shape) for shape in parameter_shapes(config).values())
-
-
-def active_parameter_count(config):
-    """Parameters that a token meets: of stacked experts those that it goes to."""
-    share = config.experts_per_token / max(1, config.experts)
-    counts = {name: math.prod(shape) for name, shape in parameter_shapes(config).items()}
-    return sum(round(count * share) if ".experts." in name else count for name, count in counts.items())
-
-
-def to_json(config):
-    """One line of JSON with every field."""
-    return json.dumps(dataclasses.asdict(config))
-
-
-def from_json(kind, text):
-    """The config of class ``kind`` from its JSON. Raises UserError on unknown fields, wrong types and bad values."""
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"the configuration is not JSON ({error}); write one with {kind.__name__} and to_json") from None
-    if not isinstance(values, dict):
-        raise UserError(f"the configuration must be a JSON object, got {type(values).__name__}")
-    fields = {f.name: f.type for f in dataclasses.fields(kind)}
-    for name, value in values.items():
-        if name not in fields:
-            raise UserError(f"{kind.__name__} has no field {shown(name)}; its fields are {', '.join(fields)}")
-        if type(value) is int and fields[name] is float:
-            values[name] = float(value) if abs(value) < 2**1000 else math.inf
-        elif type(value) is not fields[name]:
-            raise UserError(f"{name}={shown(value)} must be of type {fields[name].__name__}")
-    return kind(**values)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from time import perf_counter
 
-from numpy_ref.commands import say
+from numpy_ref.commands import say, time_budget
 from numpy_ref.errors import UserError
 from numpy_ref.files import replace
 from numpy_ref.hyperbolic import embedding_report
@@ -35,7 +35,7 @@ def add(command, add_fields):
 
 def run(wing, options):
     """Embed every arm that is not done, one after the other, and write the report."""
-    out, began, seconds = Path(options.out), perf_counter(), getattr(options, "time_budget", float("inf"))
+    out, began, seconds = Path(options.out), perf_counter(), time_budget(options) or float("inf")
     settings, graphs = _begin(out, options)
     done, every = _results(out), list(arms(settings))
     about = "; ".join(f"{part}: {known.name}, {len(known):,} nodes, {len(known.edges):,} edges" for part, known in graphs.items())

@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 
 from numpy_ref import archive
-from numpy_ref.commands import say
+from numpy_ref.commands import say, time_budget
 from numpy_ref.config import TrainConfig
 from numpy_ref.errors import UserError
 from numpy_ref.files import replace
@@ -44,7 +44,7 @@ def add(command, add_fields):
 
 def run(wing, options):
     """Train every arm that is not done, one after the other, and write the report."""
-    out, began = Path(options.out), perf_counter()
+    out, began, seconds = Path(options.out), perf_counter(), time_budget(options) or float("inf")
     header = _header(out, options)
     settings = Settings(**header["settings"])
     say(f"reading {header['data']}")
@@ -52,7 +52,7 @@ def run(wing, options):
     facts = f"{len(data.train):,} bytes to train on, {len(data.held_out):,} held out; "
     say(f"{facts}BPE: {data.bytes_per_token:.2f} bytes a token; {settings.flops:.2g} operations for each model")
     where = {"device": getattr(options, "device", "auto"), "dtype": getattr(options, "dtype", "auto")}
-    lab = Lab(wing, data, settings, out, where, began, getattr(options, "time_budget", float("inf")))
+    lab = Lab(wing, data, settings, out, where, began, seconds)
     done = _results(out)
     for seed in range(settings.seeds):
         for name in header["arms"]:

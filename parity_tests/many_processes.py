@@ -8,6 +8,7 @@ without other processes, for the run that all the others are held against.
 
 import contextlib
 import json
+import math
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,9 @@ import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
 
-from numpy_ref.config import ModelConfig, TrainConfig, parameter_count
+from numpy_ref.config import ModelConfig, TrainConfig, parameter_count, parameter_shapes
+from parity_tests.expert_processes import there_alone
+from torch_impl.model import expert_parallel
 from torch_impl.training import distributed, loop, muon, parallel, sharded_checkpoint
 from torch_impl.training.clipping import global_norm
 
@@ -63,6 +66,17 @@ def own_loads(self, *arguments):
         return GRADIENTS(self, *arguments)
 
 
+def averaged_experts(self, *arguments):
+    """The experts' gradients divided like those that are averaged, though they have seen all tokens already."""
+    loss, grads = GRADIENTS(self, *arguments)
+    return loss, {name: grad / self.processes.world if self.in_shares(name) else grad for name, grad in grads.items()}
+
+
+def first_experts(self, name, whole):
+    """Every process takes the share of the first."""
+    return (whole.tensor_split(self._borders(name))[0] if self.in_shares(name) else whole).clone()
+
+
 def shares_alone(self, updates, params, dtype=None):
     """Each process makes the rows that it holds orthogonal, as if they were a matrix."""
     for update in updates.values():
@@ -98,6 +112,9 @@ BUGS = {
     "gradients averaged (fsdp)": (FSDPModule, "set_gradient_divide_factor", lambda self, factor: None),
     "clipped by the norm of a share": (parallel.Parallel, "global_norm", lambda self, grads: global_norm(grads)),
     "shares made orthogonal": (parallel.Parallel, "orthogonal", shares_alone),
+    "experts averaged": (parallel.Parallel, "loss_and_grads", averaged_experts),
+    "experts of the first process": (parallel.Parallel, "share", first_experts),
+    "gradients stay where the tokens went": (expert_parallel._Exchange, "backward", staticmethod(there_alone)),
     "loads of one process": (parallel.Parallel, "loss_and_grads", own_loads),
     "moments forgotten": (sharded_checkpoint, "load", weights_alone),
 }
@@ -112,10 +129,15 @@ def play(folder, case):
         run = loop.train(
             model, settings, dataset(), Path(folder) / case["name"], case.get("resume", False), case.get("stop_after")
         )
-    held = sum(value.numel() for value in run.params.values())
-    if settings.parallel == "fsdp" and dist.is_initialized():
-        whole, world = parameter_count(model), dist.get_world_size()
+    if not dist.is_initialized():
+        return
+    held, world = sum(value.numel() for value in run.params.values()), dist.get_world_size()
+    if settings.parallel == "fsdp":
+        whole = parameter_count(model)
         assert held < whole / world + len(run.params) * 64, f"a share of {held} of {whole} parameters, of {world}"
+    if settings.parallel == "experts":
+        stacked = sum(math.prod(shape) for name, shape in parameter_shapes(model).items() if ".experts." in name)
+        assert held == parameter_count(model) - stacked + stacked // world
 
 
 def main(folder):

@@ -87,8 +87,11 @@ PLANTED = [  # bug, the run that it is planted in
     ("shares made orthogonal", "muon", "fsdp"),
     ("moments forgotten", "adamw", "fsdp"),
     ("loads of one process", "experts", "ddp"),
+    ("experts averaged", "experts", "experts"),
+    ("experts of the first process", "experts", "experts"),
+    ("gradients stay where the tokens went", "experts", "experts"),
 ]
-KINDS = [(kind, way) for kind in RUNS for way in ("ddp", "fsdp")]
+KINDS = [(kind, way) for kind in RUNS for way in ("ddp", "fsdp")] + [("experts", "experts")]
 
 
 @pytest.fixture(scope="module")
@@ -236,17 +239,26 @@ def test_torchrun_says_what_is_wrong_once(tmp_path):
 
 def test_batches_that_do_not_divide_are_refused():
     cpu = torch.device("cpu")
-    check(SimpleNamespace(world=2), ADAMW, cpu)
+    check(SimpleNamespace(world=2), MODEL, ADAMW, cpu)
     with pytest.raises(UserError, match="batch=8 .* by 4 processes with accumulate=4; take a multiple of 16"):
-        check(SimpleNamespace(world=4), dataclasses.replace(ADAMW, accumulate=4), cpu)
+        check(SimpleNamespace(world=4), MODEL, dataclasses.replace(ADAMW, accumulate=4), cpu)
     with pytest.raises(UserError, match="can't train on mps"):
-        check(SimpleNamespace(world=2), ADAMW, torch.device("mps"))
+        check(SimpleNamespace(world=2), MODEL, ADAMW, torch.device("mps"))
+
+
+def test_experts_that_do_not_divide_are_refused():
+    cpu, spread = torch.device("cpu"), dataclasses.replace(ADAMW, parallel="experts", batch=24)
+    check(SimpleNamespace(world=4), EXPERTS, spread, cpu)
+    with pytest.raises(UserError, match="4 experts can't be shared by 3 processes"):
+        check(SimpleNamespace(world=3), EXPERTS, spread, cpu)
+    with pytest.raises(UserError, match="--parallel experts spreads experts, and this model has none"):
+        check(SimpleNamespace(world=2), MODEL, spread, cpu)
 
 
 def test_misuse_is_one_line(tmp_path, monkeypatch, capsys):
     assert torch_main([*TRAIN, "--out", str(tmp_path), "--parallel", "pipeline"]) == 2
     assert "'pipeline'" in capsys.readouterr().err
-    with pytest.raises(UserError, match="parallel='tensor'.*auto, ddp, fsdp"):
+    with pytest.raises(UserError, match="parallel='tensor'.*auto, ddp, fsdp, experts"):
         TrainConfig(parallel="tensor")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -1,27 +1,21 @@
-"""Long runs lose nothing: which checkpoints stay, what a damaged one falls back to, and how a run stops or goes on."""
+"""Long runs lose nothing: which checkpoints stay, what a damaged one falls back to, and what a full disk costs."""
 
 import dataclasses
-import json
 import os
 import resource
-import signal
-import sys
 import threading
 import time
 import warnings
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-from numpy_ref import checkpoint_file, files, interrupt, log, saving
+from numpy_ref import checkpoint_file, files, log, saving
 from numpy_ref.checkpoint_file import NAME
 from numpy_ref.errors import DiskError, RunWarning, UserError
-from numpy_ref.interrupt import Interrupted
-from parity_tests.children import PATIENCE, running, wait_for
+from parity_tests.children import PATIENCE
 from parity_tests.test_checkpoint import contents, load, run_of
 from parity_tests.test_loop import ADAMW, MODEL, assert_same, dataset, rows_of, train
-from parity_tests.trained import SMALL, run
 from parity_tests.wings import WINGS
 
 NAMES = [str(wing) for wing in WINGS]
@@ -245,172 +239,3 @@ def test_any_other_failure_of_a_save_ends_the_run(tmp_path, wing, monkeypatch):
     monkeypatch.setattr(saving, "write", broken)
     with pytest.raises(UserError, match="not finite"):
         train(wing, MODEL, FEW, dataset(), tmp_path)
-
-
-# Steps that go wrong
-
-
-def bad_steps(monkeypatch, wing, bad, how):
-    """train_step with bad steps: "nan" leaves the weights as they were, "skipped" says so and has a finite loss."""
-    loop = wing.module("training.loop")
-    step = loop.train_step
-
-    def broken(params, states, inputs, targets, model, settings, number):
-        if number + 1 not in bad:
-            return step(params, states, inputs, targets, model, settings, number)
-        skipped = wing.array(np.array(True)) if how == "skipped" else None
-        metrics = {"loss": wing.array(np.array(1.5 if skipped is not None else np.nan)), "lr": 0.1, "grad_norm": np.inf}
-        return metrics | ({} if skipped is None else {"skipped": skipped}), params, states
-
-    monkeypatch.setattr(loop, "train_step", broken)
-
-
-@pytest.mark.parametrize("how", ["nan", "skipped"])
-@both
-def test_bad_steps_are_skipped_and_counted(tmp_path, wing, monkeypatch, how):
-    bad_steps(monkeypatch, wing, {3, 4, 7, 8, 9}, how)
-    run = train(wing, MODEL, dataclasses.replace(FEW, bad_steps=4), dataset(), tmp_path)
-    rows = log.read_rows(tmp_path / log.NAME)
-    assert run.step == 12 and [row["step"] for row in rows if row.get("skipped")] == [3, 4, 7, 8, 9]
-    assert len(rows) == 12 and all((row["loss"] is None) == (how == "nan") for row in rows if row.get("skipped"))
-    assert "NaN" not in (tmp_path / log.NAME).read_text()
-
-
-@both
-def test_too_many_bad_steps_name_the_last_good_checkpoint(tmp_path, wing, monkeypatch):
-    bad_steps(monkeypatch, wing, range(5, 99), "nan")
-    settings = dataclasses.replace(FEW, save_every=4, bad_steps=3)
-    with pytest.raises(UserError, match="3 times in a row, up to step 7.*last good checkpoint is .*npz, step 4") as error:
-        train(wing, MODEL, settings, dataset(), tmp_path)
-    assert "\n" not in str(error.value) and str(tmp_path / NAME) in str(error.value)
-    assert [row["step"] for row in log.read_rows(tmp_path / log.NAME)] == [1, 2, 3, 4, 5, 6, 7]
-    assert checkpoint_file.read(tmp_path)[1]["step"] == 4
-
-
-@both
-def test_bad_steps_before_any_checkpoint(tmp_path, wing, monkeypatch):
-    bad_steps(monkeypatch, wing, range(1, 99), "nan")
-    with pytest.raises(UserError, match="10 times in a row, up to step 10.*there is no checkpoint yet"):
-        train(wing, MODEL, dataclasses.replace(FEW, save_every=0), dataset(), tmp_path)
-
-
-@both
-def test_bad_steps_are_counted_across_sessions(tmp_path, wing, monkeypatch):
-    bad_steps(monkeypatch, wing, {4, 5, 6}, "nan")
-    settings = dataclasses.replace(FEW, bad_steps=3)
-    train(wing, MODEL, settings, dataset(), tmp_path, stop_after=5)
-    with pytest.raises(UserError, match="up to step 6"):
-        train(wing, MODEL, settings, dataset(), tmp_path, resume=True)
-
-
-# Stopping
-
-
-@both
-def test_sigterm_saves_and_says_how_to_go_on(tmp_path, wing):
-    argv = ("train", *SMALL, "--data", "samples", "--out", tmp_path, "--steps", 10**6, "--eval-every", 0)
-    with running(wing, *argv) as process:
-        wait_for(lambda: log.read_rows(tmp_path / log.NAME), process)
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 143 and "Traceback" not in err and out == ""
-    assert f"python -m {wing} train --resume --out {tmp_path}" in err
-    assert log.read_rows(tmp_path / log.NAME)[-1]["step"] == checkpoint_file.read(tmp_path)[1]["step"]
-
-
-@both
-def test_sigterm_waits_for_the_step(tmp_path, wing, monkeypatch):
-    loop = wing.module("training.loop")
-    step = loop.train_step
-
-    def ended(*arguments):
-        if arguments[-1] == 3:
-            signal.raise_signal(signal.SIGTERM)
-        return step(*arguments)
-
-    before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(loop, "train_step", ended)
-    with pytest.raises(Interrupted) as stop:
-        train(wing, MODEL, FEW, dataset(), tmp_path)
-    assert stop.value.status == 143 and stop.value.step == 4 and checkpoint_file.read(tmp_path)[1]["step"] == 4
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_a_second_signal_does_not_wait():
-    for number, kind in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)):
-        with pytest.raises(kind), interrupt.interruptible() as asked:
-            signal.raise_signal(number)
-            assert asked() == number
-            signal.raise_signal(number)
-
-
-def test_time_is_over_before_it_is_over(monkeypatch):
-    """The slowest step twice, and the save, have to fit into what is left."""
-    now = [100.0]
-    monkeypatch.setattr(interrupt, "perf_counter", lambda: now[0])
-    with interrupt.interruptible(10) as asked:
-        for seconds, reserve, expected in ((1, 0, None), (3, 0.5, interrupt.TIME)):
-            now[0] += seconds
-            assert asked(reserve) == expected
-    with interrupt.interruptible(None) as asked:
-        now[0] += 1e9
-        assert asked() is None
-
-
-@both
-def test_a_time_budget_saves_and_ends_well(tmp_path, wing, capsys):
-    arguments = ("train", *SMALL, "--data", "samples", "--out", tmp_path, "--steps", 10**6, "--eval-every", 0)
-    assert run(wing, *arguments, "--time-budget", 2) == 0
-    err = capsys.readouterr().err
-    step = checkpoint_file.read(tmp_path)[1]["step"]
-    assert 0 < step < 10**6 and "time budget of 2 s ends: stopped after step" in err and "--resume" in err
-    assert run(wing, "train", "--resume", "--out", tmp_path, "--steps", step + 1) == 0
-    assert "done" in capsys.readouterr().err
-
-
-# Samples and event files
-
-
-@both
-def test_samples_while_it_trains(tmp_path, wing, capsys):
-    options = ("--sample-every", 2, "--sample-prompt", "A bird", "--steps", 4)
-    assert run(wing, "train", *SMALL, "--data", "samples", "--out", tmp_path, *options) == 0
-    text = (tmp_path / "samples.txt").read_text()
-    assert text.startswith("--- step 2\nA bird") and "--- step 4\nA bird" in text
-    assert "step 2: A bird" in capsys.readouterr().err
-
-
-def test_samples_change_nothing(tmp_path):
-    for wing in WINGS:
-        seen = []
-        runs = [train(wing, MODEL, dataclasses.replace(FEW, sample_every=every), dataset(), tmp_path / f"{wing}{every}",
-                      sample=lambda run: seen.append(run.step)) for every in (0, 5)]
-        assert_same(*runs, 0)
-        assert seen == [5, 10]
-
-
-def test_without_tensorboard_a_line_says_so(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    assert run(WINGS[0], "train", *SMALL, "--data", "samples", "--out", tmp_path, "--tensorboard") == 2
-    assert "--tensorboard needs the package tensorboard" in capsys.readouterr().err
-
-
-def test_event_files_get_every_number_of_every_step(tmp_path, monkeypatch):
-    """With a stand-in for the package: the calls are those of its EventFileWriter."""
-    events = []
-    record = lambda **fields: SimpleNamespace(**fields)  # noqa: E731
-    writer = SimpleNamespace(add_event=events.append, close=lambda: events.append("closed"))
-    modules = {
-        "tensorboard": {}, "tensorboard.compat": {}, "tensorboard.compat.proto": {}, "tensorboard.summary": {},
-        "tensorboard.summary.writer": {}, "tensorboard.compat.proto.event_pb2": {"Event": record},
-        "tensorboard.compat.proto.summary_pb2": {"Summary": type("Summary", (SimpleNamespace,), {"Value": record})},
-        "tensorboard.summary.writer.event_file_writer": {"EventFileWriter": lambda folder: writer},
-    }
-    for name, contents in modules.items():
-        monkeypatch.setitem(sys.modules, name, SimpleNamespace(__path__=[], **contents))
-    assert run(WINGS[0], "train", *SMALL, "--data", "samples", "--out", tmp_path, "--tensorboard") == 0
-    assert events.pop() == "closed" and [event.step for event in events] == [1, 2, 3, 4, 5, 6]
-    tags = [{value.tag for value in event.summary.value} for event in events]
-    always = {"loss", "lr", "grad_norm", "tokens_per_second"}
-    assert tags == [always, always, always | {"val_loss"}] * 2
-    assert json.loads((tmp_path / "config.json").read_text())["device"] == "cpu"

@@ -11,6 +11,7 @@ from pathlib import Path
 from time import perf_counter
 
 from numpy_ref import checkpoint_file, log
+from numpy_ref.cli_options import add_checkpoint, add_fields
 from numpy_ref.commands import FIXED, given, opened, say, stopped, time_budget, whole
 from numpy_ref.config import TrainConfig, parameter_count
 from numpy_ref.data import instructions
@@ -198,3 +199,40 @@ def _picture(out):
             pictures.training(rows, out / PICTURE, title=f"Training of {out}")
     except OSError as error:
         say(f"{out / PICTURE} could not be drawn: {error.strerror or error}")
+
+
+def add(command):
+    """The parsers of ``reward``, ``dpo`` and ``judge``."""
+    trained = {
+        "reward": ("train a reward model on comparisons of answers", reward, RewardConfig),
+        "dpo": ("train a model on comparisons, without a reward model", dpo, DPOConfig),
+    }
+    for name, (help, run, kind) in trained.items():
+        add_preferences(command(name, help + ", or go on with such a run (--resume)", run), kind)
+    judging = command("judge", "measure reward models: pairs in the right order, calibration, the best of n answers", judge)
+    add_checkpoint(judging)
+    judging.add_argument("--member", action="append", metavar="DIR", help="another reward model, for an ensemble; may be repeated")
+    judging.add_argument("--rule", choices=kinds.RULES, help="how several rewards become one (mean)")
+    judging.add_argument("--k", type=float, metavar="X", help="lower: how many deviations between the models (1)")
+    judging.add_argument("--data", required=True, metavar="SOURCE", help="JSONL file of comparisons, or a task such as sort-6")
+    judging.add_argument("--pairs", type=int, metavar="N", help="held-out comparisons of a task (400)")
+    judging.add_argument("--policy", metavar="DIR", help="a model whose answers to the task's prompts the best is chosen of")
+    judging.add_argument("--prompts", type=int, metavar="N", help="with --policy: held-out prompts (100)")
+    judging.add_argument("--samples", type=int, metavar="N", help="with --policy: answers to each (64)")
+    judging.add_argument("--seed", type=int, metavar="N", help="with --policy: seed of prompts and answers (0)")
+    judging.add_argument("--out", metavar="DIR", help="folder for the report and its pictures")
+    judging.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_preferences(parser, kind):
+    """Options of a command that trains on comparisons; ``kind``: the dataclass of its objective."""
+    parser.add_argument("--checkpoint", metavar="DIR", help="the language model to begin with: run folder or .npz file")
+    parser.add_argument("--data", metavar="SOURCE", help="JSONL file of comparisons, or a task such as sort-6, which makes them")
+    parser.add_argument("--held-out", metavar="SOURCE", help="comparisons to be judged by (a tenth of --data's prompts)")
+    parser.add_argument("--pairs", type=int, metavar="N", help="comparisons of a task (2000)")
+    parser.add_argument("--held-out-pairs", type=int, metavar="N", help="held-out comparisons of a task (400)")
+    parser.add_argument("--out", required=True, help="run folder: config, comparisons, log, checkpoint, pictures")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop and save before they are over")
+    add_fields(parser.add_argument_group("objective"), kind, kind())
+    add_fields(parser.add_argument_group("training"), TrainConfig, kinds.TRAINING[kind.__name__])

@@ -12,6 +12,7 @@ from time import perf_counter
 import numpy as np
 
 from numpy_ref import checkpoint_file, log
+from numpy_ref.cli_options import add_checkpoint, add_dtype, add_fields
 from numpy_ref.commands import FIXED, given, opened, picture, say, stopped, time_budget, whole
 from numpy_ref.config import SampleConfig, TrainConfig, from_json, parameter_count
 from numpy_ref.data import instructions
@@ -252,3 +253,36 @@ def _judge(wing, out, golden, count, device):
     rows, summary = report.judged(wing, run, golden[:count])
     report.write(out / ANSWERS, rows)
     print(report.table(rows, summary))
+
+
+def add(command):
+    """The parsers of ``sft``, ``answers`` and ``adapt``; returns that of the one that reads a model, ``answers``."""
+    tuning = command("sft", "fine-tune a model on conversations, or go on with such a run (--resume)", sft)
+    tuning.add_argument("--checkpoint", metavar="DIR", help="the model to begin with: run folder or .npz file")
+    tuning.add_argument("--data", action="append", metavar="SOURCE", help="JSONL file of conversations, or a task such as sort-6; may be repeated")
+    tuning.add_argument("--held-out", metavar="SOURCE", help="conversations to be judged by (a tenth of --data's prompts)")
+    tuning.add_argument("--examples", type=int, metavar="N", help="conversations of a task (1000)")
+    tuning.add_argument("--held-out-examples", type=int, metavar="N", help="held-out conversations of a task (200)")
+    tuning.add_argument("--judge", type=int, metavar="N", help="held-out prompts that are answered at the end (200; 0: none)")
+    tuning.add_argument("--out", required=True, help="run folder: config, log, order, checkpoint, answers, pictures")
+    tuning.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    tuning.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop and save before they are over")
+    add_fields(tuning.add_argument_group("fine-tuning"), SFTConfig, SFTConfig())
+    add_fields(tuning.add_argument_group("training"), TrainConfig, TRAINING)
+
+    reader = command("answers", "answer prompts and judge the answers against gold ones", answers)
+    add_checkpoint(reader)
+    add_dtype(reader)
+    reader.add_argument("--data", required=True, action="append", metavar="SOURCE", help="JSONL file of conversations, or a task")
+    reader.add_argument("--side", choices=("train", "held_out"), help="which prompts of a task (held_out)")
+    reader.add_argument("--limit", type=int, metavar="N", help="prompts at most (200)")
+    reader.add_argument("--samples", type=int, metavar="K", help="sampled answers to each prompt, for pass@k (0)")
+    reader.add_argument("--out", metavar="FILE.jsonl", help="a row for each prompt")
+    reader.add_argument("--json", action="store_true", help="print the metrics as one JSON object")
+    add_fields(reader, SampleConfig, SampleConfig())
+
+    merge = command("adapt", "merge adapters that `sft --lora-rank` has written into their model", adapt)
+    add_checkpoint(merge)
+    merge.add_argument("--adapters", required=True, metavar="FILE", help="adapters.npz of the run")
+    merge.add_argument("--out", required=True, metavar="DIR", help="folder of the merged model")
+    return reader

@@ -18,7 +18,7 @@ def routing_settings(config, train_config, batch, length, step, first=0):
     if not config.experts:
         return None
     capacity, factor = None, train_config.capacity_factor
-    if factor:
+    if factor is not None:
         capacity = expert_capacity(length, config.experts, config.experts_per_token, factor)
     layers, shape = [], (batch, length, config.experts)
     for layer in range(config.layers):

@@ -105,7 +105,7 @@ EXPERTS = Component(
         Bug("empty slots go to the last expert", "torch", "sorted_by_expert(indices,", 'sorted_by_expert(indices.remainder(len(params["down.weight"])),', needs=("empty slots", "several")),
         Bug("weights in the order of experts", "torch", "collect(y, weights, slots)", "collect(y, weights.flatten()[slots.order].view_as(weights), slots)", needs=("several",)),
         Bug("all rows to the first expert", "torch", "slots = sorted_by_expert(indices,", "slots = sorted_by_expert(indices.clamp(max=0),", needs=("several",)),
-        Bug("up's bias left out", "torch", 'params.get(f"{first}.bias"), slots)', "None, slots)", needs=("biases",)),
+        Bug("up's bias left out", "torch", 'params.get(f"{first}.bias"), slots)', "None, slots)", "sorted_feed_forward", needs=("biases",)),
         Bug("weights without gradient", "torch", "collect(y, weights, slots)", "collect(y, weights.detach(), slots)"),
     ),
 )  # fmt: skip

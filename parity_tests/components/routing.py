@@ -28,12 +28,12 @@ def draw_model(source, layers=3):
 
 def draw_settings(source):
     config = draw_model(source) if source.choice(True, True, False) else ModelConfig()
-    train = TrainConfig(capacity_factor=source.choice(0.0, 0.5, 1.25), seed=source.integer(0, 2**40), dtype=source.dtype)
+    train = TrainConfig(capacity_factor=source.choice(None, 0.5, 1.25), seed=source.integer(0, 2**40), dtype=source.dtype)
     static = {"step": source.integer(0, 1000), "first": source.choice(0, 1, 5)}
     source.event("dense", not config.experts)
     source.event("noise", config.noisy_router)
     source.event("later rows", config.noisy_router and static["first"] > 0)
-    source.event("capacity", config.experts > 0 and train.capacity_factor > 0)
+    source.event("capacity", config.experts > 0 and train.capacity_factor is not None)
     return source.case(
         {}, config=config, train_config=train, batch=source.integer(1, 3), length=source.integer(1, 9), **static
     )

@@ -35,13 +35,13 @@ def draw(source):
         balance_loss=source.choice(0.0, 0.5),
         sequence_balance_loss=source.choice(0.0, 0.5),
         router_z_loss=source.choice(0.0, 0.1),
-        capacity_factor=source.choice(0.0, 0.5, 1.0),
+        capacity_factor=source.choice(None, 0.5, 1.0),
     )
     source.event("micro-batches", accumulate > 1)
     source.event("logits in chunks", train.loss_chunk > 0)
     source.event("recomputed", train.recompute)
     for name in ("balance_loss", "sequence_balance_loss", "router_z_loss", "capacity_factor"):
-        source.event(name, config.experts > 0 and getattr(train, name) > 0)
+        source.event(name, config.experts > 0 and bool(getattr(train, name)))
     source.event("capped in chunks", config.logit_softcap > 0 and 0 < train.loss_chunk < 3)
     source.event("noise", config.experts > 0 and config.noisy_router)
     source.event("two layers with experts", len(config.moe_layers) > 1)

@@ -8,8 +8,22 @@ from torch_impl.model.norms import norm as normed
 from torch_impl.model.parameters import with_prefix
 from torch_impl.model.residual import residual
 
+TORCH_EXTRA_ARGUMENTS = {"run_experts"}
 
-def block(x, params, config, mask=None, causal=True, keep=None, layer=0, phases=None, documents=None, routing=None):
+
+def block(
+    x,
+    params,
+    config,
+    mask=None,
+    causal=True,
+    keep=None,
+    layer=0,
+    phases=None,
+    documents=None,
+    routing=None,
+    run_experts=None,
+):
     """A transformer block.
 
         pre   (arXiv:2002.04745):                    x = x + drop(attention(norm(x)));  x = x + drop(ff(norm(x)))
@@ -18,6 +32,7 @@ def block(x, params, config, mask=None, causal=True, keep=None, layer=0, phases=
     Shapes: x (B, T, d), params as in ``parameter_shapes`` without "blocks.N.", mask broadcastable to (B, heads, T, T),
     keep None or two bool masks (B, T, d); layer, phases, documents as in ``multi_head_attention`` -> (B, T, d).
     In layers with experts ff is ``moe``. With ``routing``, which it takes in training, (B, T, d) and its route, or None.
+    run_experts: as in ``moe``.
     """
     keep_attention, keep_feed_forward = keep or (None, None)
 
@@ -32,7 +47,7 @@ def block(x, params, config, mask=None, causal=True, keep=None, layer=0, phases=
     def feeding(x):
         own, route = with_prefix(params, "feed_forward"), None
         if layer in config.moe_layers:
-            y, route = moe(x, own, config, routing, None if documents is None else documents >= 0)
+            y, route = moe(x, own, config, routing, None if documents is None else documents >= 0, run_experts)
         else:
             y = feed_forward(x, own, config.activation)
         return dropout(y, keep_feed_forward, config.dropout), route

@@ -3,20 +3,20 @@
 import torch
 import torch.distributed as dist
 
-from numpy_ref.config import GATED
 from numpy_ref.errors import UserError
-from torch_impl.model.activations import activation as nonlinearity
 from torch_impl.model.balance import expert_load
-from torch_impl.model.grouped import collect, grouped_linear, sorted_by_expert, spread
+from torch_impl.model.grouped import collect, sorted_by_expert, spread
+from torch_impl.model.moe import sorted_feed_forward
 
 TORCH_ONLY_FILE = "the reference runs in one process"
 
 
-def parallel_experts(x, indices, weights, params, activation="gelu", group=None):
+def parallel_experts(x, indices, weights, params, activation="gelu", most=None, group=None):
     """``moe.experts`` with the experts spread over the processes of a group, each of which brings tokens of its own.
 
     Process r of R has experts r E / R to (r + 1) E / R: of params it holds those rows. Shapes: x (N, d), indices (N, K) of
-    all E experts, weights (N, K), up.weight (E / R, f, d) ... -> (N, d). N may differ from process to process.
+    all E experts, weights (N, K), up.weight (E / R, f, d) ... -> (N, d). N may differ from process to process. ``most``
+    isn't needed here, where the rows are counted.
 
         count     how many rows go where: one all-to-all of E numbers, which the host has to read
         send      rows sorted by expert, and so by process: all-to-all
@@ -37,9 +37,7 @@ def parallel_experts(x, indices, weights, params, activation="gelu", group=None)
     rows = _Exchange.apply(spread(x, slots), sent, received, group)
     expert = torch.arange(own, device=x.device).repeat(world).repeat_interleave(coming.flatten(), output_size=len(rows))
     here = sorted_by_expert(expert[:, None], own)
-    first = "gate_up" if activation in GATED else "up"
-    hidden = grouped_linear(spread(rows, here), params[f"{first}.weight"], params.get(f"{first}.bias"), here)
-    y = grouped_linear(nonlinearity(activation, hidden), params["down.weight"], params.get("down.bias"), here)
+    y = sorted_feed_forward(spread(rows, here), params, activation, here)
     y = collect(y, torch.ones_like(here.place, dtype=torch.promote_types(y.dtype, torch.float32)), here)
     return collect(_Exchange.apply(y, received, sent, group), weights, slots)
 
@@ -47,10 +45,15 @@ def parallel_experts(x, indices, weights, params, activation="gelu", group=None)
 def own_experts(params, rank, world):
     """The experts of one process: of name -> (E, ...) the rows that are its. Raises UserError where R does not divide E."""
     experts = len(params["down.weight"])
-    if experts % world:
-        raise UserError(f"{experts} experts can't be shared by {world} processes alike; take a number that divides {experts}")
+    check_shares(experts, world)
     size = experts // world
     return {name: value[rank * size : (rank + 1) * size] for name, value in params.items()}
+
+
+def check_shares(experts, world):
+    """Raise UserError unless each process can have as many of the experts."""
+    if experts % world:
+        raise UserError(f"{experts} experts can't be shared by {world} processes alike; take a number that divides {experts}")
 
 
 class _Exchange(torch.autograd.Function):

@@ -22,17 +22,18 @@ from torch_impl.model.router import (
     top_experts,
 )
 
-TORCH_ONLY = {"experts_loop"}
-TORCH_EXTRA_ARGUMENTS = {"most"}
+TORCH_ONLY = {"experts_loop", "sorted_feed_forward"}
+TORCH_EXTRA_ARGUMENTS = {"most", "run_experts"}
 
 
-def moe(x, params, config, routing=None, valid=None):
+def moe(x, params, config, routing=None, valid=None, run_experts=None):
     """sum_i w_i FFN_i(x) over each token's experts (arXiv:1701.06538 eq. 1), plus FFN_shared(x) (arXiv:2401.06066 §3.2).
 
     Shapes: x (B, T, d); router.weight (E, d), router.bias (E,)?, noise.weight (E, d)?, experts.* as for ``experts``,
     shared.* as for ``feed_forward``; valid (B, T) bool?, False where there is padding, which no expert sees
     -> (B, T, d), {"logits" (B, T, E), "indices" (B, T, K), "kept" (B, T, K) without what was dropped}.
     routing: what training adds: {"capacity": slots of an expert a row, or None; "noise": (B, T, E) or None}.
+    run_experts: called in place of ``experts``, with its arguments.
     """
     routing = routing or {"capacity": None, "noise": None}
     logits = router_logits(x, params["router.weight"])
@@ -47,7 +48,8 @@ def moe(x, params, config, routing=None, valid=None):
         kept = drop_overflow(indices, weights, routing["capacity"])
         most = len(x) * config.experts * routing["capacity"]
     own = with_prefix(params, "experts")
-    y = experts(x.flatten(0, 1), kept.flatten(0, 1), weights.flatten(0, 1), own, config.activation, most).view_as(x)
+    run = run_experts or experts
+    y = run(x.flatten(0, 1), kept.flatten(0, 1), weights.flatten(0, 1), own, config.activation, most).view_as(x)
     if config.shared_experts:
         y = y + feed_forward(x, with_prefix(params, "shared"), config.activation)
     return y, {"logits": logits, "indices": indices, "kept": kept}
@@ -77,12 +79,17 @@ def experts(x, indices, weights, params, activation="gelu", most=None):
 
     Weights act on the outputs in float32 or better; the sum over a row's experts is rounded once.
     """
-    first = "gate_up" if activation in GATED else "up"
     slots = sorted_by_expert(indices, len(params["down.weight"]), most)
-    hidden = grouped_linear(spread(x, slots), params[f"{first}.weight"], params.get(f"{first}.bias"), slots)
-    hidden = gated(activation, hidden) if activation in GATED else nonlinearity(activation, hidden)
-    y = grouped_linear(hidden, params["down.weight"], params.get("down.bias"), slots)
+    y = sorted_feed_forward(spread(x, slots), params, activation, slots)
     return collect(y, weights, slots)
+
+
+def sorted_feed_forward(x, params, activation, slots):
+    """Each run of sorted rows through its expert. Shapes: x (M, d), params as for ``experts`` -> (M, d)."""
+    first = "gate_up" if activation in GATED else "up"
+    hidden = grouped_linear(x, params[f"{first}.weight"], params.get(f"{first}.bias"), slots)
+    hidden = gated(activation, hidden) if activation in GATED else nonlinearity(activation, hidden)
+    return grouped_linear(hidden, params["down.weight"], params.get("down.bias"), slots)
 
 
 def experts_loop(x, indices, weights, params, activation="gelu"):

@@ -5,6 +5,7 @@ from functools import partial
 import torch
 
 from numpy_ref import checkpoint_file
+from numpy_ref.config import SAVED_IN_PARTS
 from numpy_ref.drive import drive
 from numpy_ref.processes import ALONE
 from numpy_ref.saving import Saver
@@ -91,7 +92,7 @@ def _saver(train_config, parallel, out, keep, note):
 
 
 def _is_sharded(train_config, parallel):
-    return train_config.sharded or parallel is not None and parallel.sharded
+    return train_config.sharded or parallel is not None and train_config.parallel in SAVED_IN_PARTS
 
 
 def master_dtype(train_config):

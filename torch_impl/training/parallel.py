@@ -1,8 +1,10 @@
 """One training step on several processes: each computes a part of the batch, by DDP or by FSDP2 (``fully_shard``).
 
-    ddp    every process holds the whole model; gradients are summed while the backward pass runs
-    fsdp   every process holds a share of the rows of every parameter, its gradient and its optimiser state; each block
-           is gathered when it computes and let go again (arXiv:2304.11277)
+    ddp       every process holds the whole model; gradients are summed while the backward pass runs
+    fsdp      every process holds a share of the rows of every parameter, its gradient and its optimiser state; each
+              block is gathered when it computes and let go again (arXiv:2304.11277)
+    experts   as ddp, but every process holds some of the experts alone, and tokens travel to them; what it computes is
+              their gradient from the tokens of all processes, and is summed with nobody's (``parallel_experts``)
 
 What is summed over the processes is never a mean of means: the loss of each token is divided by the number of targets
 that count in the whole batch. So the step is that of a single process with this batch, but for the order of sums.
@@ -18,101 +20,60 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.checkpoint import checkpoint
 
-from numpy_ref.config import is_router, parameter_shapes
+from numpy_ref.config import parameter_shapes
 from numpy_ref.errors import UserError
 from torch_impl.data.batches import evaluation_windows
-from torch_impl.model.block import block
-from torch_impl.model.transformer import Transformer, dropout_masks, transformer
+from torch_impl.model.expert_parallel import check_shares, parallel_experts
+from torch_impl.model.transformer import dropout_masks
 from torch_impl.training import clipping, muon
+from torch_impl.training.learner import Layer, Learner
 from torch_impl.training.routing import routing_settings
-from torch_impl.training.step import loss_denominator, loss_share, routed_tokens
+from torch_impl.training.step import loss_denominator, routed_tokens
 
 TORCH_ONLY_FILE = "the reference trains in one process"
 
 
-class Layer(Transformer):
-    """The parameters of a block, and ``block`` itself: what ``fully_shard`` gathers and lets go at a time."""
-
-    def __init__(self, config, params, layer, dtype, recompute):
-        super().__init__(config, params)
-        self.layer, self.dtype, self.recompute = layer, dtype, recompute
-
-    def forward(self, x, mask, keep, phases, documents, routing):
-        weights = {
-            name: param if is_router(name) else param.to(self.dtype) for name, param in self.named_parameters()
-        }
-        run = block
-        if self.recompute and self.training:
-            run = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
-        return run(x, weights, self.config, mask, True, keep, self.layer, phases, documents, routing)
-
-
-class Learner(Transformer):
-    """The model and its loss as one module: what DDP and FSDP wrap. Parameters have the names of a ``state_dict``.
-
-    ``outer``: the parameters outside of the blocks; ``layers``: the blocks. Weights are cast to ``dtype`` where they
-    are used, so that gradients arrive in their own format.
-    """
-
-    def __init__(self, model_config, train_config, outer, layers, dtype):
-        super().__init__(model_config, outer)
-        self.outer, self.dtype = set(outer), dtype
-        self.blocks = torch.nn.ModuleList(layers)
-        self.settings = {True: train_config, False: dataclasses.replace(train_config, label_smoothing=0.0, z_loss=0.0)}
-
-    def forward(self, inputs, targets, documents, keep, denominator, shares=None, routed=None):
-        """The share of these rows in the loss (): the sum over their targets / denominator; plain when not training.
-        And the record of their routing, as ``loss_share`` has it."""
-        weights = {name: param.to(self.dtype) for name, param in self.named_parameters() if name in self.outer}
-        settings = self.settings[self.training]
-        return loss_share(
-            inputs, targets, weights, self.config, settings, keep, documents, denominator, self._transformer, shares,
-            routed,
-        )  # fmt: skip
-
-    def _transformer(self, tokens, weights, config, keep, documents, recompute, logits, routing=None):
-        def run_block(x, _, config, mask, causal, keep, layer, phases, documents, routing):
-            return self.blocks[layer](x, mask, keep, phases, documents, routing)
-
-        return transformer(
-            tokens, weights, config, None, keep, documents, logits=logits, routing=routing, run_block=run_block
-        )
-
-
 class Parallel:
-    """A model on several processes. ``sharded``: by FSDP2; else by DDP.
+    """A model on several processes: ``sharded`` by FSDP2, or by DDP, which may leave the experts ``spread``.
 
     ``whole(names)`` gives name -> parameter, whole, on the device: of one block at a time, so that no process has to
     hold more than its share and a block. ``params`` are this process's shares, name -> (rows, ...): they are what the
     optimiser moves, in place, and the tensors inside of the module.
     """
 
-    def __init__(self, processes, model_config, train_config, whole, device, dtype, sharded):
-        check(processes, train_config, device)
-        self.processes, self.config, self.train_config = processes, model_config, train_config
-        self.device, self.sharded = device, sharded
+    def __init__(self, processes, model_config, train_config, whole, device, dtype):
+        check(processes, model_config, train_config, device)
+        self.processes, self.config, self.train_config, self.device = processes, model_config, train_config, device
+        self.sharded, self.spread = train_config.parallel == "fsdp", train_config.parallel == "experts"
         self.shapes = parameter_shapes(model_config)
         self.mesh = init_device_mesh(device.type, (processes.world,))
+        # Tokens travel in a group of their own: gradients are on their way at the same time, in an order of theirs.
+        run_experts = partial(parallel_experts, group=dist.new_group()) if self.spread else None
         layers = []
         for number in range(model_config.layers):
             prefix = f"blocks.{number}."
             params = whole([name for name in self.shapes if name.startswith(prefix)])
-            params = {name.removeprefix(prefix): value for name, value in params.items()}
-            layer = Layer(model_config, params, number, dtype, train_config.recompute)
+            params = {name.removeprefix(prefix): self.share(name, value) if self.spread else value for name, value in params.items()}
+            layer = Layer(model_config, params, number, dtype, train_config.recompute, run_experts)
             # Routers are never rounded: a block that has one is gathered as it is, and casts the rest by itself.
             layers.append(self._shard(layer, None if number in model_config.moe_layers else dtype))
         outer = whole([name for name in self.shapes if not name.startswith("blocks.")])
         learner = self._shard(Learner(model_config, train_config, outer, layers, dtype), dtype)
-        if sharded:
+        if self.sharded:
             self.module = learner
         else:
+            alone = [name for name in self.shapes if self.in_shares(name)]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(learner, alone)
             self.module = DistributedDataParallel(learner, gradient_as_bucket_view=True)
             self.module.register_comm_hook(None, _summed)
         named = dict(learner.named_parameters())
         self.parameters = {name: named[name] for name in self.shapes}
         self.params = {name: _own(param) for name, param in self.parameters.items()}
+
+    def in_shares(self, name):
+        """Whether every process holds some rows of the parameter of that name, and not all."""
+        return self.sharded or self.spread and ".experts." in name
 
     def _shard(self, module, dtype):
         """The module sharded by rows: gathered in the format that computes, gradients summed in the weights'."""
@@ -169,13 +130,15 @@ class Parallel:
                 yield
 
     def global_norm(self, grads):
-        """The norm () of all gradients; under FSDP that of the processes' norms."""
-        norm = clipping.global_norm(grads)
-        if not self.sharded:
-            return norm
+        """The norm () of all gradients: of those that all processes have, and of each one's shares."""
+        shares = {name: grad for name, grad in grads.items() if self.in_shares(name)}
+        if not shares:
+            return clipping.global_norm(grads)
+        norm = clipping.global_norm(shares)
         norms = norm.new_zeros(self.processes.world)
         norms[self.processes.rank] = norm
-        return torch.linalg.vector_norm(self.processes.sum(norms))
+        parts = {"shares": self.processes.sum(norms)}
+        return clipping.global_norm(parts | {name: grad for name, grad in grads.items() if name not in shares})
 
     def orthogonal(self, updates, params, dtype=None):
         """``muon.orthogonalise_``. Under FSDP each matrix goes whole to the one process that owns it, which makes it
@@ -225,12 +188,12 @@ class Parallel:
 
     def share(self, name, whole):
         """This process's share of a whole tensor (of the parameter of that name, or of its state), on the device."""
-        own = whole.tensor_split(self._borders(name))[self.processes.rank] if self.sharded else whole
+        own = whole.tensor_split(self._borders(name))[self.processes.rank] if self.in_shares(name) else whole
         return own.to(self.device, copy=True)
 
     def joined(self, name, share):
         """A tensor that the processes hold in shares (a parameter, or its state) as one DTensor."""
-        if not self.sharded:
+        if not self.in_shares(name):
             return share
         shape = torch.Size(self.shapes[name])
         stride = torch.empty(shape, device="meta").stride()
@@ -242,7 +205,7 @@ class Parallel:
         params = {}
         for name, share in run.params.items():
             value = self.joined(name, share)
-            value = value.full_tensor() if self.sharded else value
+            value = value.full_tensor() if isinstance(value, DTensor) else value
             if self.processes.rank == 0:
                 params[name] = value
         if self.processes.rank == 0:
@@ -253,7 +216,8 @@ class Parallel:
     def held_out(self, tokens, batch_size, context, limit=None):
         """The mean loss on a token sequence, as ``evaluate`` has it; its batches go round the processes.
 
-        Under FSDP all have to compute equally often: who has no batch left takes the last again, and does not count it.
+        Where parameters are in shares all have to compute equally often: who has no batch left takes the last again, and
+        does not count it.
         """
         batches, world = list(evaluation_windows(tokens, context, batch_size, limit)), self.processes.world
         one, total = torch.ones((), device=self.device), 0.0
@@ -268,12 +232,16 @@ class Parallel:
         return float(self.processes.sum(torch.tensor(total, dtype=torch.float64))) / sum(y.numel() for _, y in batches)
 
 
-def check(processes, train_config, device):
+def check(processes, model_config, train_config, device):
     """Raise UserError where these processes can't share such a batch on such a device."""
     batch, accumulate, world = train_config.batch, train_config.accumulate, processes.world
     if batch % (world * accumulate):
         parts = f"{world} processes" + (f" with accumulate={accumulate}" if accumulate > 1 else "")
         raise UserError(f"batch={batch} can't be shared by {parts}; take a multiple of {world * accumulate}")
+    if train_config.parallel == "experts":
+        if not model_config.experts:
+            raise UserError("--parallel experts spreads experts, and this model has none; take --parallel ddp or fsdp")
+        check_shares(model_config.experts, world)
     if train_config.float8:
         raise UserError("float8 trains in one process only; leave --float8 out, or start without torchrun")
     if device.type not in ("cpu", "cuda"):

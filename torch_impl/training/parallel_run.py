@@ -5,6 +5,7 @@ import dataclasses
 from functools import partial
 
 from numpy_ref import checkpoint_file, shard_files
+from numpy_ref.config import SAVED_IN_PARTS
 from numpy_ref.errors import UserError
 from torch_impl.device import choose_dtype
 from torch_impl.model.initialise import initialise
@@ -20,15 +21,15 @@ def start(processes, model_config, train_config, out, resume, device, master):
 
     ``master``: the number format of the weights. Raises UserError where these processes, or these settings, can't.
     """
-    check(processes, train_config, device)
-    dtype, sharded = choose_dtype(train_config.dtype, device, model_config), train_config.parallel == "fsdp"
-    arrange = partial(Parallel, processes, model_config, train_config, device=device, dtype=dtype, sharded=sharded)
+    check(processes, model_config, train_config, device)
+    dtype = choose_dtype(train_config.dtype, device, model_config)
+    arrange = partial(Parallel, processes, model_config, train_config, device=device, dtype=dtype)
     if not resume:
         parallel = arrange(lambda names: initialise(model_config, train_config.seed, master, device, names))
         states = init_states(parallel.params, train_config)
         return checkpoint_file.Run(model_config, train_config, parallel.params, states), parallel
     newest = checkpoint_file.newest_first(out)[0]
-    if sharded and checkpoint_file.is_sharded(newest):
+    if train_config.parallel in SAVED_IN_PARTS and checkpoint_file.is_sharded(newest):
         with contextlib.suppress(UserError):  # a damaged one: below, the next that is whole is found, with a warning
             return _read(newest, arrange, master, model_config, train_config, device, out)
     return _distributed(out, arrange, master, model_config, train_config, device)
@@ -53,7 +54,7 @@ def _read(path, arrange, master, model_config, train_config, device, out):
 
 
 def _distributed(out, arrange, master, model_config, train_config, device):
-    """From one file, or from shards without FSDP: each process reads all into the host's memory, and takes its own."""
+    """From one file, or from shards by DDP: each process reads all into the host's memory, and takes its own."""
     whole = checkpoint.load(out, str(master).removeprefix("torch."), "cpu")
     checkpoint_file.check_resumable(whole, model_config, train_config, out)
     parallel = arrange(lambda names: {name: whole.params[name].to(device) for name in names})

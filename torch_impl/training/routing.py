@@ -18,7 +18,7 @@ def routing_settings(config, train_config, batch, length, step, first=0, device=
     if not config.experts:
         return None
     capacity = None
-    if train_config.capacity_factor:
+    if train_config.capacity_factor is not None:
         capacity = expert_capacity(length, config.experts, config.experts_per_token, train_config.capacity_factor)
     settings = [{"capacity": capacity, "noise": None} for _ in range(config.layers)]
     if config.noisy_router:
