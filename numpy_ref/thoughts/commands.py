@@ -136,21 +136,27 @@ def results(out, names, units, arms, train):
 def report(wing, out, rows, units, arms, train):
     """Write the tables, the pictures and the numbers of what is there."""
     compared = {arm: seeds for arm, seeds in rows.items() if arm != SEARCH}
-    lines = ["# Units of thought", ""]
+    lines, guesses = ["# Units of thought", ""], {"chance": 1 / units.nodes, "the start": _on_short_cycles(units)}
     if compared:
         lines += [
             f"Problem: {units.nodes} nodes, each with an edge to one other; from a start, which node is {units.hops} edges away? "
-            f"Chance is {1 / units.nodes:.2f}. {train.steps} steps of {train.batch} new problems for each arm; mean of the seeds "
+            f"Chance is {guesses['chance']:.2f}. Whoever names the start itself is right in {guesses['the start']:.2f}: as often its "
+            f"cycle's length divides {units.hops}. {train.steps} steps of {train.batch} new problems for each arm; mean of the seeds "
             "(lowest to highest) on 1,000 held-out problems.", "", *_table(compared, units, arms), "",
             f"![right answers]({PICTURE})", "", *_arm_searches(wing, out, compared, units),
         ]  # fmt: skip
-        pictures.accuracies({arm: _curves(seeds) for arm, seeds in compared.items()}, 1 / units.nodes, out / PICTURE)
+        pictures.accuracies({arm: _curves(seeds) for arm, seeds in compared.items()}, guesses, out / PICTURE)
     if SEARCH in rows:
         lines += _search_report(wing, out, rows[SEARCH], units, train)
     replace(out / REPORT, lambda file: file.write(("\n".join(lines).rstrip() + "\n").encode()))
     lines = [{"arm": arm, "seed": seed, "rows": measured} for arm, seeds in rows.items() for seed, measured in enumerate(seeds)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     replace(out / RESULTS, lambda file: file.write(text.encode()))
+
+
+def _on_short_cycles(units):
+    """How often ``hops`` edges lead back: a node of a random permutation lies on cycles of all lengths equally often."""
+    return sum(units.hops % length == 0 for length in range(1, units.nodes + 1)) / units.nodes
 
 
 def _curves(seeds):

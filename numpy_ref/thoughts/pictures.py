@@ -8,10 +8,11 @@ from numpy_ref.run_plots import COLOURS, DASHES
 DEFINITION = "pictures of numbers that the wings computed"
 
 
-def accuracies(curves, chance, path):
+def accuracies(curves, guesses, path):
     """Right answers over training, and at its end, as a PNG at ``path``.
 
-    curves: {arm: [(steps, accuracies) of each seed]}, all seeds of an arm with the same steps.
+    curves: {arm: [(steps, accuracies) of each seed]}, all seeds of an arm with the same steps; guesses: {name: share that
+    is right without following any edge}.
     """
     with canvas(path, figsize=(10, 4.6)) as figure:
         over, end = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -25,8 +26,9 @@ def accuracies(curves, chance, path):
             end.barh(place, last.mean(), color=colour, alpha=0.35, height=0.62)
             end.plot(last, np.full(len(last), place), "o", color=colour, markersize=4.5)
             end.annotate(f"{last.mean():.2f}", (0.02, place), va="center", color=INK, fontweight="bold", path_effects=halo())
-        over.axhline(chance, color=QUIET, linewidth=1, linestyle=":")
-        over.annotate("chance", (0, chance), xytext=(3, 3), textcoords="offset points", color=QUIET, fontsize=9)
+        for name, share in guesses.items():
+            over.axhline(share, color=QUIET, linewidth=1, linestyle=":")
+            over.annotate(name, (0, share), xytext=(3, 3), textcoords="offset points", color=QUIET, fontsize=9)
         over.set(title="over training: mean and range of the seeds", xlabel="optimiser step", ylabel="share of right answers", ylim=(0, 1.03))
         end.set(title="at the end: mean, and each seed", xlabel="share of right answers", xlim=(0, 1.03))
         end.set_yticks(range(len(curves)), list(reversed(curves)))
