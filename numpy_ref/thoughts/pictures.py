@@ -28,7 +28,10 @@ def accuracies(curves, guesses, path):
             end.annotate(f"{last.mean():.2f}", (0.02, place), va="center", color=INK, fontweight="bold", path_effects=halo())
         for name, share in guesses.items():
             over.axhline(share, color=QUIET, linewidth=1, linestyle=":")
-            over.annotate(name, (0, share), xytext=(3, 3), textcoords="offset points", color=QUIET, fontsize=9)
+            over.annotate(
+                name, (1, share), xycoords=over.get_yaxis_transform(), xytext=(-3, 3), textcoords="offset points", ha="right",
+                color=QUIET, fontsize=9, path_effects=halo(),
+            )  # fmt: skip
         over.set(title="over training: mean and range of the seeds", xlabel="optimiser step", ylabel="share of right answers", ylim=(0, 1.03))
         end.set(title="at the end: mean, and each seed", xlabel="share of right answers", xlim=(0, 1.03))
         end.set_yticks(range(len(curves)), list(reversed(curves)))
