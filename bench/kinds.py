@@ -9,7 +9,7 @@ import importlib
 
 MODULES = (  # in the order of the report
     "speedrun", "inference", "windows", "quality", "speculation", "kernels", "tokenizing", "memory", "tuning", "preferences", "updates",
-    "moe", "io", "reliability", "hyperbolic",
+    "moe", "io", "reliability", "hyperbolic", "units",
 )  # fmt: skip
 KINDS = {
     "inference": "inference",
@@ -27,6 +27,7 @@ KINDS = {
     "speedrun": "speedrun",
     "reliability": "reliability",
     "hyperbolic": "hyperbolic",
+    "units": "units",
 }
 
 

@@ -22,6 +22,7 @@ from time import perf_counter
 
 import torch_impl.__main__ as torch_side
 from numpy_ref import checkpoint_file, cli, log
+from numpy_ref.errors import UserError
 from numpy_ref.files import replace
 from numpy_ref.plots import BLUE, QUIET, RED, canvas
 from numpy_ref.progress import clock
@@ -52,8 +53,10 @@ def main(argv=None):
     parser = cli.Parser(prog="python -m bench.pipeline", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/pipeline"), help="folder of the runs and the report (runs/pipeline)")
     parser.add_argument("--steps", type=int, default=None, help="steps of each stage (its own)")
-    options = parser.parse_args(argv)
-    times = {}
+    try:
+        options, times = parser.parse_args(argv), {}
+    except UserError as error:
+        return cli.fail(str(error))
     for number, (stage, (command, steps)) in enumerate(STAGES.items(), 1):
         heading(f"[{number}/{len(STAGES) + 1}] {stage}")
         steps, start = options.steps or steps, perf_counter()

@@ -3,7 +3,7 @@
     sorting       eight digits from 100 labelled examples, then GRPO, PPO, or as long again on the same examples
     lexical       letters rather than other bytes: what a price on the distance from the reference does
     preference    PPO on the score of a reward model, of few pairs and of many: the true score beside it
-    ladder        (only with --ladder) longer digits than were taught, three-digit addition, countdown
+    ladder        (only with --ladder) more digits than were taught, addition up to three digits, countdown
 
 Three seeds each: a seed draws examples, prompts, samples and weights. Held-out prompts have digits that no training
 prompt has, in any order. Results go to a folder: rows.jsonl, rl.md, pictures. A run whose row is there is not trained
@@ -12,6 +12,7 @@ again; so it goes on where it was stopped.
 
 import argparse
 import dataclasses
+import functools
 import json
 import shutil
 import sys
@@ -73,11 +74,33 @@ PAIRS = {"few pairs": (100, 100), "many pairs": (6000, 150)}  # training pairs, 
 CHASED = 50  # updates on a reward model's score
 CHASES = (("few pairs", 0.0), ("few pairs", 0.1), ("many pairs", 0.0), ("many pairs", 0.1))  # of which model, price of a nat a token
 
-# rung: tasks, easiest first; tasks and number of the examples; steps of fine-tuning; updates; settings of GRPO
+LARGER = dataclasses.replace(MODEL, context=64)  # the ladder has longer prompts
+CLIMBED = 500  # held-out prompts of a rung
+
+
+@dataclasses.dataclass(frozen=True)
+class Rung:
+    """A step of the ladder: what is asked for, from which examples, and for how long."""
+
+    asked: tuple  # tasks, easiest first
+    shown: dict  # task: how many examples of it
+    steps: int  # of fine-tuning
+    longer: int  # steps of the control, which take about as long as fine-tuning and reinforcement together
+    updates: int = 100
+    batch: int = 64  # of fine-tuning
+    settings: dict = dataclasses.field(default_factory=dict)  # of GRPO
+
+
 RUNGS = {
-    "longer digits": (("sort-5", "sort-6", "sort-7", "sort-8"), ("sort-3", "sort-4", "sort-5"), 600, 400, 200, {"adaptive": 0.1}),
-    "three-digit addition": (("add-3",), ("add-3",), 3000, 500, 200, {}),
-    "countdown": (("countdown-3",), ("countdown-3",), 3000, 400, 200, {}),
+    "longer digits": Rung(
+        ("sort-5", "sort-6", "sort-7", "sort-8"),
+        {"sort-3": 200, "sort-4": 200, "sort-5": 200, "sort-6": 30, "sort-7": 30, "sort-8": 30},
+        200, 700, updates=60, settings={"adaptive": 0.1},
+    ),
+    "countdown": Rung(("countdown-3",), {"countdown-3": 3000}, 600, 1500, updates=60, batch=32),
+    "addition up to three digits": Rung(
+        ("add-1", "add-2", "add-3"), {"add-1": 60, "add-2": 1500, "add-3": 1500}, 1000, 2000, batch=32, settings={"adaptive": 0.1}
+    ),
 }
 
 
@@ -129,30 +152,29 @@ def sorting(work, seed):
         yield name, lambda: reinforced(
             folder(work, name, seed), begin, settings, prompts([task], seed), right(), seed, UPDATES, beta2=HELD[name]
         )
-    yield "more steps", lambda: taught(folder(work, "more steps", seed), MODEL, [task], LABELS, LONGER, seed)
+    yield "more steps", lambda: taught(folder(work, "more steps", seed), MODEL, [task], [LABELS], LONGER, seed)
 
 
 def policy(work, seed):
     """The Run of the fine-tuned policy of a seed, which two experiments begin with."""
     own = work.parent / "sorting"
     out, tasks = folder(own, "taught", seed), [find("sort-8")]
-    row(own, "sorting", "taught", seed, lambda: taught(out, MODEL, tasks, LABELS, TAUGHT, seed))
+    row(own, "sorting", "taught", seed, lambda: taught(out, MODEL, tasks, [LABELS], TAUGHT, seed))
     return checkpoint.load(out, "float32")
 
 
-def taught(out, model, tasks, count, steps, seed):
-    """Fine-tuning of a new model on ``count`` examples of tasks, and the held-out figures at its end."""
+def taught(out, model, tasks, counts, steps, seed, asked=None, batch=64, count=None):
+    """Fine-tuning of a new model on so many examples of each task, and what it can do of those ``asked`` for at its end."""
     fresh(out)
     train_config = TrainConfig(
-        steps=steps, batch=64, lr=1e-3, warmup=20, final_lr=0.1, dtype="float32", device="cpu", seed=seed, eval_every=0, save_every=0
+        steps=steps, batch=batch, lr=1e-3, warmup=20, final_lr=0.1, dtype="float32", device="cpu", seed=seed, eval_every=0, save_every=0
     )
-    share = -(-count // len(tasks))
-    examples = [conversations.examples(task.name, share, seed) for task in tasks]
+    examples = [conversations.examples(task.name, count, seed) for task, count in zip(tasks, counts, strict=True)]
     data = conversations.tokenized(examples, CHAT, byte.encode, model.context)
     run = fine_tune(
         model, train_config, SFTConfig(pack=False), data, data, initialise(model, seed, torch.float32), out, report=Progress(steps)
     )
-    found = held_out(run.params, model, prompts(tasks, seed).held_out(ASKED), SPEECH, right(), GRPO)
+    found = held_out(run.params, model, prompts(asked or tasks, seed).held_out(count or ASKED), SPEECH, right(), GRPO)
     seconds = log.read_rows(out / log.NAME)[-1]["time"]
     size = {"tokens": run.tokens, "updates": steps, "examples": len(data)}
     return {"curve": [{"step": steps} | figures(found)], "seconds": seconds} | size
@@ -165,7 +187,7 @@ def reinforced(out, begin, settings, source, judge, seed, updates, **changes):
         TRAINING, **({"steps": updates, "seed": seed, "device": "cpu", "eval_every": updates // 2, "save_every": 0} | changes)
     )
     train_policy = train_ppo if isinstance(settings, PPOConfig) else train_grpo
-    run = train_policy(begin.model_config, train_config, settings, source, judge, begin.params, out, report=Progress(updates))
+    run = train_policy(begin.model_config, train_config, settings, source, judge, begin.params, out, report=Progress(updates, rewards=True))
     rows = pictures.with_before(log.read_rows(out / log.NAME), out)
     pictures.training(rows, out / "training_curve.png")
     kept = {name: [row.get(name) for row in rows if row["step"]] for name in LOGGED if name in rows[-1] or name in rows[1]}
@@ -269,15 +291,33 @@ def scored(model, begin, task, seed):
 
 
 def ladder(work, seed):
-    """GRPO on tasks that take longer, from few examples or from easier ones."""
-    for name, (tasks, examples, count, steps, updates, changes) in RUNGS.items():
-        asked, shown = [find(task) for task in tasks], [find(task) for task in examples]
-        begin = f"{name}, taught"
-        model = dataclasses.replace(MODEL, context=64)  # longer prompts
-        yield begin, lambda: taught(folder(work, begin, seed), model, shown, count, steps, seed)
+    """GRPO on tasks that take longer, from few examples or from easier ones; or as long again on the same examples."""
+    for name, rung in RUNGS.items():
+        asked, begin = [find(task) for task in rung.asked], f"{name}, taught"
+        tuned = LARGER, [find(task) for task in rung.shown], tuple(rung.shown.values())
+        settings = dataclasses.replace(GRPO, eval_prompts=CLIMBED, **rung.settings)
+
+        def apart(run_name, make, *arguments):
+            out = folder(work, run_name, seed)
+            found = make(out, *arguments)
+            return found | {"tasks": of_each(checkpoint.load(out, "float32"), asked, seed)}
+
+        yield begin, lambda: apart(begin, taught, *tuned, rung.steps, seed, asked, rung.batch, CLIMBED)
         able = checkpoint.load(folder(work, begin, seed), "float32")
-        settings = dataclasses.replace(GRPO, tokens=14, **changes)
-        yield name, lambda: reinforced(folder(work, name, seed), able, settings, prompts(asked, seed), right(), seed, updates)
+        source, rewarded = prompts(asked, seed), functools.partial(reinforced, lr=1e-4, beta2=HELD["GRPO"], eval_every=0)
+        yield name, lambda: apart(name, rewarded, able, settings, source, right(), seed, rung.updates)
+        control = f"{name}, more steps"
+        yield control, lambda: apart(control, taught, *tuned, rung.longer, seed, asked, rung.batch, CLIMBED)
+
+
+def of_each(run, tasks, seed):
+    """{task: share of its held-out prompts with a right greedy answer}."""
+    settings, share = dataclasses.replace(GRPO, eval_samples=1), max(1, CLIMBED // len(tasks))
+    found = {}
+    for task in tasks:
+        some = prompts([task], seed).held_out(share)
+        found[task.name] = round(held_out(run.params, run.model_config, some, SPEECH, right(), settings)["greedy"], 5)
+    return found
 
 
 KINDS = {"sorting": sorting, "lexical": lexical, "preference": preference, "ladder": ladder}

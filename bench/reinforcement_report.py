@@ -8,19 +8,18 @@ import torch
 
 from bench.report_parts import table
 from numpy_ref.files import replace
-from numpy_ref.plots import BLUE, INK, QUIET, RED, canvas, halo, smooth
+from numpy_ref.plots import BLUE, INK, PALE, QUIET, RED, canvas, halo, smooth
 from numpy_ref.run_plots import COLOURS, DASHES
 
 LETTERS, BYTES = 26, 256
 
 
 def write(out, rows, environment):
-    """rows.jsonl, pictures and rl.md in the folder ``out``; experiments that were not run now keep what is there."""
+    """rows.jsonl, pictures and rl.md in the folder ``out``; runs that were not made now keep the rows that are there."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "rows.jsonl"
     old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    new = {row["experiment"] for row in rows}
-    rows = [row for row in old if row["experiment"] not in new] + rows
+    rows = merged(old, rows)
     replace(path, lambda file: file.write("".join(json.dumps(row) + "\n" for row in rows).encode()))
     text = ["# Reinforcement learning that works", INTRODUCTION.format(
         torch=torch.__version__.partition("+")[0], cpu=environment.get("cpu", "a CPU"))]  # fmt: skip
@@ -30,6 +29,12 @@ def write(out, rows, environment):
             text += section(own, out)
     replace(out / "rl.md", lambda file: file.write(("\n\n".join(text) + "\n").encode()))
     print(out / "rl.md")
+
+
+def merged(old, new):
+    """The rows of both, by experiment and seed; of a run with rows in both, the new one."""
+    found = {(row["experiment"], row["name"], row["seed"]): row for row in [*old, *new]}
+    return sorted(found.values(), key=lambda row: (list(SECTIONS).index(row["experiment"]), row["seed"]))
 
 
 INTRODUCTION = (
@@ -247,22 +252,54 @@ def chase_picture(path, chases):
 
 
 def ladder(rows, out):
-    """Before and after, a line a task."""
-    lines = []
+    """Before, after, and the control, a line each; then task by task where there are several."""
+    lines, each = [], []
     for name in dict.fromkeys(row["name"] for row in rows if "log" in row):
-        own, before = runs(rows, name), runs(rows, f"{name}, taught")
-        ends = [
-            f"{statistics.mean(column(own, figure, place)):.1%}" for figure in ("greedy", "pass_1", "pass_8") for place in (0, -1)
-        ]
-        lines.append((name, f"{before[0]['examples']:,}", f"{own[0]['updates']}", len(own), *(
-            f"{ends[i]} to **{ends[i + 1]}**" for i in (0, 2, 4)), worked(own)))  # fmt: skip
+        made = {"fine-tuned": f"{name}, taught", "then GRPO": name, "instead, more steps": f"{name}, more steps"}
+        for words, run in made.items():
+            own = runs(rows, run)
+            if own:
+                sampled = [f"{statistics.mean(column(own, figure)):.1%}" for figure in ("pass_1", "pass_8")]
+                lines.append((f"{name}: {words}", *percent(column(own, "greedy")), *sampled, f"{own[0]['updates']:,}", worked(own)))
+        if len(runs(rows, name)[0]["tasks"]) > 1:
+            own = [(words, *by_task(runs(rows, run))) for words, run in made.items() if runs(rows, run)]
+            each.append(table((f"{name}, right, greedy", *runs(rows, name)[0]["tasks"]), own))
+    ladder_picture(out / "ladder.png", rows)
+    shown = "; ".join(f"{row['name'].removesuffix(', taught')}: {row['examples']:,}" for row in rows if row["name"].endswith(", taught") and row["seed"] == rows[0]["seed"])
     return [
         "## Harder tasks",
-        "Run with `--ladder`. longer digits: fine-tuned on 3 to 5 digits, rewarded on 5 to 8, with the difficulty following the pass "
-        "rate. countdown: three numbers, each once, to reach a given one; a tenth of the reward for any other expression of them. The "
-        "same model and GRPO.",
-        table(("", "examples", "updates", "seeds", "greedy", "sampled", "any of 8 samples", "CPU s"), lines),
+        "Run with `--ladder`: the same policy and GRPO, at a learning rate of 1e-4. Longer digits: fine-tuned on 3 to 5 digits, asked for 5 to "
+        "8. Addition: numbers of up to one, two and three digits, answers as they are written, the first digit first. In both the difficulty "
+        "follows the pass rate. Countdown: three numbers, each once, to reach a given one; a tenth of the reward for any other expression "
+        "of them. The control takes about the time of both others together for more steps on the same examples "
+        f"({shown}). Up to 500 held-out prompts.",
+        table(("", "greedy, right (seeds)", "mean", "sampled", "any of 8 samples", "updates", "CPU s"), lines),
+        "![Right answers before, after, and of the control](ladder.png)",
+        *each,
     ]
+
+
+def by_task(rows):
+    """The mean over seeds of right greedy answers to each task, as cells."""
+    return [f"{statistics.mean(row['tasks'][task] for row in rows):.1%}" for task in rows[0]["tasks"]]
+
+
+def ladder_picture(path, rows):
+    """A panel a rung; bars: fine-tuned, control, after GRPO, each greedy, sampled and any of eight."""
+    names = list(dict.fromkeys(row["name"] for row in rows if "log" in row))
+    with canvas(path, figsize=(11, 3.8)) as figure:
+        panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for axes, name in zip(panels, names):
+            made = ((f"{name}, taught", "fine-tuned", PALE), (f"{name}, more steps", "more steps instead", QUIET), (name, "then GRPO", BLUE))
+            for place, (run, label, colour) in enumerate(made):
+                own = runs(rows, run)
+                heights = [100 * statistics.mean(column(own, figure)) for figure in ("greedy", "pass_1", "pass_8")] if own else [0, 0, 0]
+                bars = axes.bar([group + 0.28 * (place - 1) for group in range(3)], heights, 0.26, color=colour, label=label)
+                axes.bar_label(bars, fmt="%.0f", fontsize=8, color=INK, padding=1)
+            axes.set(title=name, xticks=range(3), xticklabels=("greedy", "sampled", "any of 8"), ylim=(0, 105))
+            axes.grid(axis="x", visible=False)
+        panels[0].set(ylabel="per cent of held-out prompts right")
+        panels[0].legend(loc="upper left", fontsize=8)
 
 
 SECTIONS = {"sorting": sorting, "lexical": lexical, "preference": preference, "ladder": ladder}

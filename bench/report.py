@@ -20,10 +20,10 @@ call adds at its peak."""
 def write(folder):
     """Write report.md and its pictures next to the newest rows; returns the path of the report."""
     folder = Path(folder)
-    files = sorted(folder.glob("*.jsonl"), key=lambda path: (path.name[:10], path.stat().st_mtime))
+    files = sorted(folder.glob("*.jsonl"))
     if not files:
         raise FileNotFoundError(f"{folder} has no .jsonl file; measure first: python -m bench")
-    history = rows.read(files)
+    history = sorted(rows.read(files), key=lambda row: row["run"])  # by the clock of the runs: a checkout loses that of files
     newest = with_limits(latest(history), history)
     drawn = pictures.draw(folder, newest)
     text = "\n\n".join(

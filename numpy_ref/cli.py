@@ -271,7 +271,8 @@ def add_reinforcement(command):
         parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
         parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop and save before they are over")
         add_fields(parser.add_argument_group("learning"), rl_settings.KINDS[name], rl_settings.KINDS[name]())
-        add_fields(parser.add_argument_group("training"), TrainConfig, rl_settings.TRAINING)
+        left_out = [field.name for field in fields(TrainConfig) if field.name not in rl_settings.TRAINED]
+        add_fields(parser.add_argument_group("training"), TrainConfig, rl_settings.TRAINING, leave_out=left_out)
 
 
 def add_concepts(command):

@@ -112,7 +112,7 @@ class Log:
             row["tokens_per_second"] = round((self.run.tokens - self.counted) / max(elapsed, 1e-9), 1)
             self.bad = self.bad + 1 if row.get("skipped") else 0
             if self.bad >= self.run.train_config.bad_steps:
-                rows, failure = rows[: place + 1], _failure(self.bad, row["step"])
+                rows, failure = rows[: place + 1], _failure(self.bad, row)
                 break
         best = False
         if rows and evaluate and not failure:
@@ -176,8 +176,11 @@ def _finite(value):
     return value if math.isfinite(value) else None
 
 
-def _failure(count, step):
-    """The error of the ``count``-th bad step in a row."""
-    what = "loss or gradient not finite" + (f" {count} times in a row" if count > 1 else "")
-    advice = "lower --lr, lengthen --warmup or take --dtype float32"
-    return BadSteps(f"{what}, up to step {step}: training stopped; {advice}")
+def _failure(count, row):
+    """The error of the ``count``-th bad step in a row, from the last one's row."""
+    often = f" {count} times in a row" if count > 1 else ""
+    what, advice = "loss or gradient not finite", "lower --lr, lengthen --warmup or take --dtype float32"
+    if row.get("updates") == 0:  # of a rollout
+        what = "no completion to learn from"
+        advice = "none had a reward (failed_* in the log counts the errors), or all were cut off and --drop-truncated (give more --tokens)"
+    return BadSteps(f"{what}{often}, up to step {row['step']}: training stopped; {advice}")

@@ -12,18 +12,19 @@ class Progress:
     """Progress of ``total`` steps on ``stream`` (stderr by default), fed with the rows of ``log.Log``.
 
     On a terminal: bar, share done, loss, held-out loss, learning rate, tokens/s, time left, redrawn in place.
-    Otherwise one plain line every 5 % and at every held-out loss, so that a log file stays short.
+    Otherwise one plain line every 5 % and at every held-out loss, so that a log file stays short. With ``rewards`` these
+    take the place of losses: that of a policy is near 0 however much it learns.
     """
 
-    def __init__(self, total, stream=None):
-        self.total, self.stream = total, stream or sys.stderr
+    def __init__(self, total, stream=None, rewards=False):
+        self.total, self.stream, self.rewards = total, stream or sys.stderr, rewards
         self.terminal = self.stream.isatty()
-        self.val_loss, self.said, self.drawn = None, -1, False
+        self.held_out, self.said, self.drawn = None, -1, False
 
     def update(self, row):
         """Show the latest row."""
         if row.get("val_loss") is not None:
-            self.val_loss = row["val_loss"]
+            self.held_out = self._held_out(row)
         if self.terminal:
             self._draw(row)
         elif row["step"] == self.total or "val_loss" in row or row["step"] * 20 // self.total > self.said:
@@ -42,12 +43,19 @@ class Progress:
         self.drawn = False
 
     def _numbers(self, row):
-        parts = ["skipped" if row["loss"] is None else f"loss {row['loss']:.3f}"]
-        if self.val_loss is not None:
-            parts.append(f"held-out {self.val_loss:.3f}")
+        name = "reward" if self.rewards else "loss"
+        parts = ["skipped" if row[name] is None or self.rewards and row.get("skipped") else f"{name} {row[name]:.3f}"]
+        if self.held_out is not None:
+            parts.append(f"held-out {self.held_out}")
         parts += [f"lr {row['lr']:.1e}", f"{row['tokens_per_second']:,.0f} tokens/s"]
         left = (self.total - row["step"]) * row["time"] / row["step"]
         return "  ".join(parts + [f"{clock(left)} left" if row["step"] < self.total else f"in {clock(row['time'])}"])
+
+    def _held_out(self, row):
+        if not self.rewards:
+            return f"{row['val_loss']:.3f}"
+        right = row.get("val_greedy")
+        return f"reward {row['val_reward']:.3f}" if right is None else f"{right:.1%} right"
 
     def _draw(self, row):
         columns = shutil.get_terminal_size().columns - 1

@@ -64,7 +64,7 @@ def run(wing, options):
                 done.append(row)
                 with open(out / RESULTS, "a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-    about = {"text": _about(header["data"], data), "settings": header["settings"], "entropy": lab.entropy_words()}
+    about = {"text": _about(header["data"], data, where["dtype"]), "settings": header["settings"], "entropy": lab.entropy_words()}
     for path in report.write(out, about, done, lab.cut(header["arms"])):
         say(f"wrote {path}")
     for row in report.averages(done):
@@ -112,10 +112,11 @@ def _results(out):
         raise UserError(f"{path} is damaged; delete its last line, or begin anew in another folder") from None
 
 
-def _about(source, data):
+def _about(source, data, dtype):
     sizes = f"{len(data.train):,} bytes of training text, {len(data.held_out):,} bytes held out"
     return f"Text: {source}, {sizes}, whole documents, no passage on both sides. BPE of the training text: " + (
         f"{len(data.bytes_of):,} tokens, {data.bytes_per_token:.2f} bytes a token."
+        + ("" if dtype == "auto" else f" All models are trained in {dtype}.")
     )
 
 

@@ -66,14 +66,14 @@ def reward(taught, out, device, steps=None):
     source, judge = TaskPrompts([TASK], SPEECH, seed=1), Judge((checker(),))  # not those of the examples
     run = with_report(train, lambda report: train_grpo(
         taught.model_config, train, SETTINGS, source, judge, taught.params, out, report=report
-    ))  # fmt: skip
+    ), rewards=True)  # fmt: skip
     keep(with_chat(torch_side.WING, CHAT), out)
     return run
 
 
-def with_report(train, action):
+def with_report(train, action, **shown):
     """What the action returns, which shows its progress."""
-    report = Progress(train.steps)
+    report = Progress(train.steps, **shown)
     try:
         return action(report)
     finally:

@@ -7,6 +7,7 @@ import os
 import pytest
 import torch
 
+from bench import pipeline, semantic
 from numpy_ref import checkpoint_file, cli, commands
 from parity_tests.trained import PROMPT, SMALL, checkpoint, run, runs, wing  # noqa: F401  (fixtures)
 from parity_tests.wings import WINGS
@@ -167,6 +168,11 @@ def test_too_little_memory(wing, checkpoint, capsys, monkeypatch):
 
 def test_generated_control_characters_stay_off_terminals():
     assert commands.harmless("a\x1b[2J\x07\x9b\tb\nö") == "a\ufffd[2J\ufffd\ufffd\tb\nö"
+
+
+@pytest.mark.parametrize("program", [pipeline, semantic], ids=lambda module: module.__name__)
+def test_programs_refuse_options_that_they_do_not_know(program, capsys):
+    assert "--nope" in one_line_error(capsys, program.main(["--nope"]))
 
 
 def test_errors_are_one_line_whatever_they_quote(capsys):

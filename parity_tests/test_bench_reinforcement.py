@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -23,33 +24,48 @@ def short(monkeypatch):
     monkeypatch.setattr(reinforcement, "SMALL", dataclasses.replace(reinforcement.SMALL, **TINY))
     monkeypatch.setattr(reinforcement, "GRPO", dataclasses.replace(reinforcement.GRPO, **few))
     monkeypatch.setattr(reinforcement, "PPO", dataclasses.replace(reinforcement.PPO, **few))
-    for name, value in {"ASKED": 3, "LABELS": 8, "TAUGHT": 2, "LONGER": 5, "UPDATES": 2, "CHASED": 1, "COMPARED": 4, "LEXICAL": 2}.items():
+    for name, value in {"ASKED": 3, "CLIMBED": 4, "LABELS": 8, "TAUGHT": 2, "LONGER": 5, "UPDATES": 2, "CHASED": 1, "COMPARED": 4, "LEXICAL": 2}.items():
         monkeypatch.setattr(reinforcement, name, value)
     monkeypatch.setattr(reinforcement, "PAIRS", {"few pairs": (8, 1), "many pairs": (16, 1)})
     monkeypatch.setattr(reinforcement, "PRICES", (0.0, 0.05))
     monkeypatch.setattr(reinforcement.pictures, "training", lambda *_: None)  # half a second each, and tested elsewhere
-    rung = reinforcement.RUNGS["countdown"]
-    monkeypatch.setattr(reinforcement, "RUNGS", {"countdown": (*rung[:2], 8, 1, 1, rung[-1])})
+    few = {"steps": 1, "longer": 2, "updates": 1}
+    rungs = {"longer digits": {"sort-3": 4, "sort-4": 4}, "countdown": {"countdown-3": 8}}
+    rungs = {name: dataclasses.replace(reinforcement.RUNGS[name], shown=shown, **few) for name, shown in rungs.items()}
+    monkeypatch.setattr(reinforcement, "RUNGS", rungs)
 
 
 def test_experiments_report_what_came_out(tmp_path, short, capsys):
     arguments = ["--seeds", "1", "--ladder", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
     assert reinforcement.main(arguments) == 0
     text = (tmp_path / "out" / "rl.md").read_text()
-    for words in ("then GRPO", "then PPO", "more steps on the same", "| 0.05 |", "few pairs", "countdown"):
+    for words in ("then GRPO", "then PPO", "more steps on the same", "| 0.05 |", "few pairs", "| countdown: instead,", "| sort-7 |"):
         assert words in text, words
     rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
-    assert [row["experiment"] for row in rows] == ["sorting"] * 4 + ["lexical"] * 2 + ["preference"] * 6 + ["ladder"] * 2
+    assert [row["experiment"] for row in rows] == ["sorting"] * 4 + ["lexical"] * 2 + ["preference"] * 6 + ["ladder"] * 6
     grpo = next(row for row in rows if row["name"] == "GRPO")
     assert [point["step"] for point in grpo["curve"]] == [0, 1, 2] and 0 <= grpo["curve"][-1]["greedy"] <= 1
     chased = next(row for row in rows if row["name"] == "few pairs, price 0.1")
     assert len(chased["log"]["reward_score"]) == 1 and chased["log"]["reward_right"][0] is not None
-    assert all((tmp_path / "out" / f"{name}.png").stat().st_size > 10_000 for name in ("sorting", "lexical", "preference"))
+    assert all((tmp_path / "out" / f"{name}.png").stat().st_size > 10_000 for name in ("sorting", "lexical", "preference", "ladder"))
     said = capsys.readouterr().err.count("seed 0")
-    assert said == 14 and reinforcement.main(arguments) == 0 and "seed 0" not in capsys.readouterr().err  # nothing is trained again
-    # One experiment alone replaces its own rows and leaves the others where they are.
+    assert said == 18 and reinforcement.main(arguments) == 0 and "seed 0" not in capsys.readouterr().err  # nothing is trained again
+    # One experiment alone leaves the rows of the others as they are, though nothing is left of their runs.
+    shutil.rmtree(tmp_path / "work" / "sorting")
     assert reinforcement.main([*arguments[:2], "--only", "lexical", *arguments[3:]]) == 0
-    assert len((tmp_path / "out" / "rows.jsonl").read_text().splitlines()) == len(rows)
+    assert [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()] == rows
+
+
+def test_rows_of_other_seeds_and_experiments_stay():
+    """A run that was made again replaces its own row; all other rows, of its experiment too, stay as they are."""
+    old = [{"experiment": kind, "name": name, "seed": seed, "old": True} for kind in ("sorting", "ladder") for seed in (0, 1) for name in "ab"]
+    new = [{"experiment": "ladder", "name": "b", "seed": 0}, {"experiment": "lexical", "name": "c", "seed": 0}]
+    found = reinforcement_report.merged(old, new)
+    assert sorted(map(str, found)) == sorted(map(str, [row for row in old if (row["experiment"], row["name"], row["seed"]) != ("ladder", "b", 0)] + new))
+    assert [(row["experiment"], row["seed"]) for row in found] == [
+        ("sorting", 0), ("sorting", 0), ("sorting", 1), ("sorting", 1), ("lexical", 0), *[("ladder", 0)] * 2, *[("ladder", 1)] * 2,
+    ]  # fmt: skip
+    assert reinforcement_report.merged(old, []) == old
 
 
 @pytest.mark.parametrize("price", (0.01, 0.03, 0.3))

@@ -1,12 +1,14 @@
 """Concept models beyond the agreement of both sides: what schedules, samplers and quantisers promise; training; whole texts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numpy_ref.concepts import commands, experiment, report
+from numpy_ref.concepts import commands, experiment, judge, report
 from numpy_ref.concepts.config import (
     END,
     KINDS,
@@ -19,6 +21,7 @@ from numpy_ref.concepts.config import (
 from numpy_ref.concepts.sentences import split_sentences, to_text, to_tokens
 from numpy_ref.concepts.settings import ExperimentConfig
 from numpy_ref.concepts.stories import CHOICES, SENTENCES, draw_stories, judged, successors
+from numpy_ref.concepts.texts import read_text
 from numpy_ref.config import TrainConfig
 from numpy_ref.errors import UserError
 from parity_tests.components.block import random_parameters
@@ -83,6 +86,34 @@ def test_the_sampler_turns_noise_into_the_data(wing):
         clean = np.sqrt(level) * s**2 / (level * s**2 + 1 - level) * x
         x = wing.call("concepts.ddim", "ddim_step", x, clean, float(level), float(following))
     np.testing.assert_allclose(x, s * start, rtol=0.02)
+
+
+@both
+def test_fresh_noise_keeps_as_much_noise(wing):
+    """With eta the noise is another, not more: its variance stays 1 - next; all of it is new at the first step with eta = 1."""
+    rng = np.random.default_rng(0)
+    clean, old, fresh = rng.standard_normal((3, 20000, 1))
+    for level, following, eta in ((0.0, 0.3, 1.0), (0.3, 0.6, 1.0), (0.3, 0.6, 0.5), (0.9, 0.99, 1.0), (0.6, 0.6, 1.0), (0.9, 1.0, 1.0)):
+        x = np.sqrt(level) * clean + np.sqrt(1 - level) * old
+        y = wing.call("concepts.ddim", "ddim_step", x, clean, level, following, 1.0, eta, fresh)
+        noise = y - np.sqrt(following) * clean
+        assert np.var(noise) == pytest.approx(1 - following, abs=0.02)
+        if level == 0:
+            np.testing.assert_allclose(noise, np.sqrt(1 - following) * fresh, rtol=1e-9)
+    betas = 1 - 0.3 / 0.6  # DDPM: variance (1 - level_{t-1}) / (1 - level_t) beta_t of what is new (arXiv:2006.11239, eq. 7)
+    x = np.sqrt(0.3) * clean + np.sqrt(0.7) * old
+    new, none = (wing.call("concepts.ddim", "ddim_step", x, clean, 0.3, 0.6, 1.0, 1.0, z) for z in (np.ones_like(fresh), 0 * fresh))
+    np.testing.assert_allclose((new - none) ** 2, 0.4 / 0.7 * betas, rtol=1e-9)
+    mean = np.sqrt(0.6) * betas / 0.7 * clean + np.sqrt(1 - betas) * 0.4 / 0.7 * x
+    np.testing.assert_allclose(none, mean, rtol=1e-9, atol=1e-12)
+
+
+def test_steps_of_noise_are_there_whatever_is_drawn():
+    """The largest uniform number below 1, too, whose square distance from 1 is lost in rounding."""
+    for lean in (1.0, 2.0, 5.0):
+        config = small("diffusion", lean=lean)
+        steps = experiment.noise_steps(np.array([0.0, 0.5, 1 - 2.0**-53]), config)
+        assert steps.dtype == np.int64 and steps[0] == 0 and steps[-1] == config.steps - 1
 
 
 @both
@@ -206,7 +237,7 @@ def story(kind, seed=0):
         frozen = random_params(AUTOENCODER), AUTOENCODER, normaliser
     if kind == "diffusion":
         batch |= {"noise": rng.standard_normal((*shape, 4)), "times": rng.integers(0, 10, shape), "keep": rng.random(shape) < 0.8}
-    if kind == "quantised":
+    if kind in ("quantised", "residual"):
         frozen = rng.standard_normal((2, 3, 4))
     return batch, frozen
 
@@ -240,6 +271,79 @@ def test_the_denoiser_sees_the_context_up_to_its_place_and_none_where_it_was_dro
         other[:, changed] += 1
         differs = np.abs(denoised(other) - whole).max(-1)[0] > 1e-9
         assert differs.tolist() == [t >= changed and bool(keep[0, t]) for t in range(5)]
+
+
+@both
+def test_noisy_concepts_do_not_see_each_other(wing):
+    """They are the answers: of all the noisy vectors a place may read its own alone."""
+    config, rng = small("diffusion", denoiser_layers=2), np.random.default_rng(12)
+    params, context, noisy = random_params(config), rng.standard_normal((1, 5, 8)), rng.standard_normal((1, 5, 4))
+    times, mask = rng.integers(0, 10, (1, 5)), wing.call("concepts.two_tower", "tower_mask", np.ones((1, 5), bool))
+    whole = wing.call("concepts.two_tower", "denoise", noisy, times, context, mask, params, config)
+    for changed in range(5):
+        other = noisy.copy()
+        other[:, changed] += 1
+        found = wing.call("concepts.two_tower", "denoise", other, times, context, mask, params, config)
+        assert (np.abs(found - whole).max(-1)[0] > 1e-9).tolist() == [t == changed for t in range(5)]
+
+
+@both
+def test_every_prefix_alone_gives_what_training_gave_it(wing):
+    """Training denoises all places at once; sampling asks for the last place of a prefix. Both must stand at the same places."""
+    config, rng = small("diffusion", denoiser_layers=2), np.random.default_rng(13)
+    params, x, noisy = random_params(config), rng.standard_normal((2, 5, 4)), rng.standard_normal((2, 5, 4))
+    times = rng.integers(0, 10, (2, 5))
+
+    def denoised(x, noisy, times, keep):
+        context = wing.call("concepts.base_lcm", "contextualise", x, params, config)
+        mask = wing.call("concepts.two_tower", "tower_mask", np.full(x.shape[:2], keep))[:, :, -noisy.shape[1] :]
+        return wing.call("concepts.two_tower", "denoise", noisy, times, context, mask, params, config)
+
+    for keep in (True, False):
+        whole = denoised(x, noisy, times, keep)
+        for t in range(5):
+            alone = denoised(x[:, : t + 1], noisy[:, t : t + 1], times[:, t : t + 1], keep)
+            np.testing.assert_allclose(alone[:, 0], whole[:, t], rtol=1e-9, atol=1e-10)
+
+
+@both
+@pytest.mark.parametrize("kind", ["quantised", "residual"])
+def test_a_code_is_predicted_from_those_before_it(wing, kind):
+    """Codebook j hears the codes before j of its own sentence, and the sentences before: nothing else."""
+    config, rng = small(kind, codebooks=3), np.random.default_rng(14)
+    params, codebooks, codes = random_params(config), rng.standard_normal((3, 3, 4)), rng.integers(0, 3, (1, 5, 3))
+    x = rng.standard_normal((1, 5, 4))
+
+    def scores(x, codes):
+        partial = wing.call("concepts.residual_quantiser", "partial_sums", codes, codebooks)[..., :-1, :]
+        context = wing.call("concepts.base_lcm", "contextualise", x, params, config)
+        return wing.call("concepts.quant_lcm", "code_logits", context, partial, params, config)
+
+    whole = scores(x, codes)
+    for t, j in ((1, 0), (3, 1), (4, 2)):
+        other = codes.copy()
+        other[0, t, j] = (other[0, t, j] + 1) % 3
+        moved = np.abs(scores(x, other) - whole).max(-1)[0] > 1e-9
+        assert moved.tolist() == [[place == t and book > j for book in range(3)] for place in range(5)]
+    later = x.copy()
+    later[:, 3:] += 1
+    moved = np.abs(scores(later, codes) - whole).max((-1, -2))[0] > 1e-9
+    assert moved.tolist() == [False] * 3 + [True] * 2
+
+
+@both
+def test_the_decoder_reads_the_bytes_before(wing):
+    """The scores of a byte depend on the concept and on what was said, not on the byte itself nor on what follows."""
+    rng = np.random.default_rng(15)
+    params, z, (tokens, _) = random_params(AUTOENCODER), rng.standard_normal((1, 4)), sentences(rng, 1)
+    whole = wing.call("concepts.autoencoder", "decode_logits", z, tokens, params, AUTOENCODER)
+    for t in range(tokens.shape[1]):
+        other = tokens.copy()
+        other[:, t] = 7
+        moved = np.abs(wing.call("concepts.autoencoder", "decode_logits", z, other, params, AUTOENCODER) - whole).max(-1)[0] > 1e-9
+        assert moved.tolist() == [place > t for place in range(tokens.shape[1])]
+    shifted = wing.call("concepts.autoencoder", "decode_logits", z + 1, tokens, params, AUTOENCODER)
+    assert (np.abs(shifted - whole).max(-1) > 1e-9).all()
 
 
 @both
@@ -288,6 +392,34 @@ def test_gradients_of_a_step_are_the_same(kind):
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-12)
     for name, grad in found[0][1].items():
         np.testing.assert_allclose(found[1][1][name], grad, rtol=1e-8, atol=1e-11, err_msg=name)
+
+
+@both
+@every
+def test_the_last_concept_is_a_target_and_nothing_else(wing, kind):
+    """A model that saw what it predicts would train well and know nothing. As a target alone it enters a squared distance as
+    a square: the second difference along d is 2 |d|^2 a place. Scores of codes do not hear of it while its codes stay; those of
+    its bytes not at all."""
+    config, (batch, frozen) = small(kind), story(kind, 16)
+    params, d = random_params(config), 1e-3 * np.random.default_rng(17).standard_normal((3, 4))
+    if kind == "diffusion":  # at the last step the noisy vector is noise alone
+        batch["times"][:] = config.steps - 1
+        batch["keep"][:] = True
+
+    def loss(change):
+        moved = batch["concepts"].copy()
+        moved[:, -1] += change
+        own = wing.array(batch | {"concepts": moved})
+        return float(wing.module("concepts.step").loss_and_grads(wing.array(params), own, config, wing.array(frozen))[0])
+
+    bend = loss(d) + loss(-d) - 2 * loss(0)
+    wanted = 0.0 if kind in ("decoder", "quantised") else 2 * (d**2).sum() / 12  # of 3 stories with 4 places
+    assert bend == pytest.approx(wanted, rel=1e-4, abs=1e-13 * abs(loss(0)) + 1e-14)
+    assert (loss(d) == loss(0)) == (wanted == 0)
+    earlier = batch["concepts"].copy()
+    earlier[:, 0] += 0.1
+    assert float(wing.module("concepts.step").loss_and_grads(
+        wing.array(params), wing.array(batch | {"concepts": earlier}), config, wing.array(frozen))[0]) != loss(0)  # fmt: skip
 
 
 @every
@@ -340,19 +472,31 @@ def test_the_auto_encoder_learns_alike_and_reads_back_what_it_learnt():
 
 
 @every
-@pytest.mark.parametrize("guidance", [1.0, 2.0])
-def test_both_sides_say_the_same_next(kind, guidance):
+@pytest.mark.parametrize("guidance, eta", [(1.0, 0.0), (2.0, 0.0), (2.0, 0.5)])
+def test_both_sides_say_the_same_next(kind, guidance, eta):
     """A concept and, by the same decoder, a sentence: from the same draws the same on both sides."""
-    config, rng = small(kind, guidance=guidance), np.random.default_rng(10)
+    config, rng = small(kind, guidance=guidance, eta=eta), np.random.default_rng(10)
     params, x, codebooks = random_params(config), rng.standard_normal((5, 4, 4)), rng.standard_normal((2, 3, 4))
-    draws = rng.standard_normal((5, 4)) if kind == "diffusion" else rng.random((5, 2))
+    draws = judge.draws_for(config, 10, 0, 5)
     found = [wing.call("concepts.speak", "next_concept", x, params, config, draws, codebooks) for wing in WINGS]
     np.testing.assert_allclose(found[1], found[0], rtol=1e-7, atol=1e-9)
     said = [wing.call("concepts.speak", "decode_sentences", found[0], random_params(AUTOENCODER), AUTOENCODER) for wing in WINGS]
     assert np.array_equal(*said) and said[0].shape == (5, 9) and (said[0][:, -1] == END).all()
-    if kind == "quantised":  # a sum of entries, one of each codebook
+    if kind in ("quantised", "residual"):  # a sum of entries, one of each codebook
         sums = (codebooks[0][:, None] + codebooks[1]).reshape(-1, 4)
         assert all(np.abs(sums - y).sum(1).min() < 1e-12 for y in found[0])
+
+
+def test_keys_that_are_kept_are_those_of_every_step():
+    """The sampler's short cut: keys and values once, one modulation for all rows; the predictions stay what they are."""
+    config, rng, wing = small("diffusion", denoiser_layers=2), np.random.default_rng(11), WINGS[1]
+    towers, params = wing.module("concepts.two_tower"), wing.array(random_params(config))
+    noisy, context = (wing.array(rng.standard_normal(shape)) for shape in ((3, 1, 4), (3, 4, config.width)))
+    mask = towers.tower_mask(wing.array(np.array([[True] * 4, [False] * 4, [True] * 4])))[:, :, -1:]
+    plain = towers.denoise(noisy, wing.array(np.full((3, 1), 2)), context, mask, params, config)
+    known = towers.memory_keys(context, params, config)
+    kept = towers.denoise(noisy, wing.array(np.full((1, 1), 2)), context, mask, params, config, known)
+    np.testing.assert_allclose(kept.numpy(), plain.numpy(), rtol=1e-12, atol=1e-13)
 
 
 # -- stories, and what is said after them -------------------------------------------------------------------------
@@ -395,7 +539,52 @@ def test_sentences_come_back(words):
     assert to_text(tokens) == sentences_ and (tokens[np.arange(len(words)), lengths] == END).all()
 
 
-def test_texts_that_cannot_be_are_one_clear_line():
+def write_text(folder, count=60, end=""):
+    """A file of ``count`` short sentences, one of them too long for 20 bytes."""
+    names = ["Ann", "Bob", "Cid", "Dan", "Eve"]
+    lines = [f"{names[n % 5]} saw {names[n * n % 5]} at {n}." for n in range(count)]
+    lines[7] = "A sentence that is far too long for it."
+    path = folder / "text.txt"
+    path.write_text("\n".join(lines) + end)
+    return path
+
+
+def test_stories_of_a_text_worked_by_hand(tmp_path):
+    """Rows of three sentences: a long one breaks them, the last tenth is held out, and none to learn from reaches into it."""
+    text = read_text(write_text(tmp_path), 20, 3)
+    rows = [list(range(n, n + 3)) for n in (*range(5), *range(8, 58))]
+    said = [[int(text.sentences[i].split()[-1][:-1]) for i in row] for row in text.stories_]
+    judged_rows = [[int(text.sentences[i].split()[-1][:-1]) for i in row] for row in text.held]
+    assert judged_rows == rows[50:] and said == rows[:48] and text.long == 1
+    assert max(said[-1]) < min(judged_rows[0]) and text.stories_.max() + 1 == text.learnt == 52
+    assert sorted({place for row in text.stories_ for place in row}) == list(range(text.learnt))
+    assert np.array_equal(text.held_out(3), text.held[[0, 2, 4]]) and len(text.held_out(99)) == 5
+    drawn = text.stories(1000, 400)
+    assert np.array_equal(text.stories(1100, 7), drawn[100:107]) and len(np.unique(drawn[:, 0])) == 48
+    assert not np.array_equal(replace(text, seed=1).stories(1000, 400), drawn)
+    assert read_text(write_text(tmp_path, end="  It\n goes \t on.  "), 20, 3).sentences[-1] == "It goes on."
+
+
+def test_both_sides_learn_from_a_text(tmp_path):
+    """In float64 the same results; nothing is said about validity, which nobody knows; a changed text is refused."""
+    options, rows = {"data": str(write_text(tmp_path)), "length": 20, "sentences": 4, "autoencoder_batch": 16}, []
+    for wing in WINGS:
+        rows.append(experiment_of(wing, tmp_path / str(wing), dtype=wing.float64, **options))
+    for one, other in zip(*rows, strict=True):
+        assert "valid" not in one and one["stories"] == 5 and one["said"] == other["said"]
+        for name in ("l2", "l2_read", "top1", "contrastive"):
+            assert one[name] == pytest.approx(other[name], rel=1e-6, abs=1e-6), (one["model"], name)
+    write_text(tmp_path, 59)
+    (tmp_path / "torch_impl" / experiment.RESULTS).unlink()
+    with pytest.raises(UserError, match="has changed"):
+        experiment_of(WINGS[1], tmp_path / "torch_impl", dtype=WINGS[1].float64, **options)
+
+
+def test_texts_that_cannot_be_are_one_clear_line(tmp_path):
+    for most, length, words in ((20, 30, "rows of 30 sentences"), (5, 4, "60 are longer")):
+        with pytest.raises(UserError, match=words) as error:
+            read_text(write_text(tmp_path), most, length)
+        assert "\n" not in str(error.value)
     for function, arguments, words in (
         (split_sentences, (" \n ",), "empty"), (to_tokens, (["far too long"], 5), "12 bytes"), (to_tokens, ([""], 5), "empty"),
     ):  # fmt: skip
@@ -432,6 +621,7 @@ def test_what_cannot_be_is_one_clear_line(wing, module, name, arguments, words):
     (ConceptConfig, {"samples": 101}, "samples=101"),
     (ConceptConfig, {"steps": 1, "samples": 1}, "steps=1"),
     (ConceptConfig, {"drop": 1.5}, "drop=1.5"),
+    (ConceptConfig, {"eta": 1.1}, "eta=1.1"),
     (ConceptConfig, {"temperature": 0.0}, "temperature=0.0"),
     (AutoencoderConfig, {"length": 0}, "length=0"),
     (AutoencoderConfig, {"noise": float("nan")}, "noise"),
@@ -450,10 +640,10 @@ TINY = {
 }  # fmt: skip
 
 
-def experiment_of(wing, out, asked=lambda: None, dtype=None):
+def experiment_of(wing, out, asked=lambda: None, dtype=None, **more):
     out.mkdir(exist_ok=True)
     functions = commands.functions(wing.module("__main__").WING) | {"dtype": dtype or wing.float32}
-    return experiment.run(functions, ExperimentConfig(**TINY), out, "cpu", lambda *_: None, asked)
+    return experiment.run(functions, ExperimentConfig(**TINY | more), out, "cpu", lambda *_: None, asked)
 
 
 def without_seconds(rows):
@@ -496,7 +686,9 @@ def test_the_command_trains_reports_and_goes_on_with_stories(wing, tmp_path, cap
     assert all((tmp_path / "run" / name).stat().st_size > 1000 for name in (report.PICTURE, report.CURVES))
     for kind in KINDS:
         assert main(["story", "--run", out, "--model", kind, "--prompt", "The fox sings at dawn. A baker waits.", "--sentences", "2"]) == 0
+    assert "is read as" in capsys.readouterr().err  # nothing has been learnt in so few steps
     assert main(["concepts", "--resume", "--out", out, "--device", "cpu"]) == 0
+    text = str(write_text(tmp_path))
     capsys.readouterr()
     for arguments, words in (
         (["concepts", "--out", out], "already holds a run"),
@@ -504,6 +696,9 @@ def test_the_command_trains_reports_and_goes_on_with_stories(wing, tmp_path, cap
         (["concepts", "--resume", "--out", str(tmp_path)], "holds no run"),
         (["concepts", "--out", str(tmp_path / "new"), "--sentences", "3"], "sentences=3"),
         (["concepts", "--out", str(tmp_path / "new"), "--samples", "200"], "samples=200"),
+        (["concepts", "--out", str(tmp_path / "new"), "--data", str(tmp_path / "none")], "no file"),
+        (["concepts", "--out", str(tmp_path / "new"), "--data", text, "--length", "3"], "larger --length"),
+        (["concepts", "--out", str(tmp_path / "new"), "--length", "9"], "length=9 is too short"),
         (["story", "--run", out, "--prompt", " "], "empty"),
         (["story", "--run", out, "--prompt", "A sentence that is longer than the encoder can read at once."], "shorten"),
         (["story", "--run", out, "--prompt", "A fox.", "--sentences", "0"], "at least 1"),
@@ -512,6 +707,17 @@ def test_the_command_trains_reports_and_goes_on_with_stories(wing, tmp_path, cap
         assert main(arguments) == 2, arguments
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1 and "Traceback" not in error
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_command_learns_from_a_text_of_ones_own(tmp_path, capsys):
+    main, out = WINGS[1].module("__main__").main, tmp_path / "own"
+    options = TINY | {"data": write_text(tmp_path), "length": 20, "sentences": 4, "device": "cpu", "eta": 0.5}
+    flags = [part for name, value in options.items() for part in ("--" + name.replace("_", "-"), str(value))]
+    assert main(["concepts", "--out", str(out), *flags]) == 0
+    assert "1 of more than 20 bytes left out" in (said := capsys.readouterr()).err and "valid" not in said.out
+    assert "new to the auto-encoder" in (out / report.REPORT).read_text()
+    assert main(["story", "--run", str(out), "--prompt", "Ann saw Bob at 1.", "--sentences", "1"]) == 0
 
 
 def test_a_damaged_part_is_one_clear_line(tmp_path):

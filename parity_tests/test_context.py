@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,19 @@ def test_no_vector_depends_on_what_follows(wing, kind, seed):
     for text in (other, x[:, :t]):
         found = wing.call("context.senses", "contextual", text, params, config)
         np.testing.assert_allclose(found[:, :t], whole[:, :t], rtol=1e-9, atol=1e-9)
+
+
+@every
+@pytest.mark.parametrize("last", [1, 3, 7])
+def test_the_last_places_alone_are_what_they_are_in_the_whole(kind, last):
+    """The fast side's short cut for models that are asked about the last word: values and gradients."""
+    config, rng, wing = small(kind), np.random.default_rng(4), WINGS[1]
+    params, x = wing.array(random_params(config)), wing.array(rng.standard_normal((2, 7, 8))).requires_grad_()
+    contextual, dy = wing.module("context.senses").contextual, wing.array(rng.standard_normal((2, last, 8)))
+    short, whole = contextual(x, params, config, last), contextual(x, params, config)[:, -last:]
+    np.testing.assert_allclose(short.detach().numpy(), whole.detach().numpy(), rtol=1e-10, atol=1e-12)
+    grads = [torch.autograd.grad(y, x, dy)[0].numpy() for y in (short, whole)]
+    np.testing.assert_allclose(grads[0], grads[1], rtol=1e-9, atol=1e-12)
 
 
 @both

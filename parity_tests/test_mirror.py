@@ -27,6 +27,7 @@ ELSEWHERE = {
     "concepts.step.descend": "test_concepts.py",
     "concepts.step.loss_and_grads": "test_concepts.py",
     "concepts.residual_quantiser.straight_through": "test_concepts.py",
+    "concepts.two_tower.memory_keys": "test_concepts.py",
     "hyperbolic.layers.lift_heads": "test_hyperbolic.py",
     "hyperbolic.riemannian_sgd.named": "test_hyperbolic.py",
     "hyperbolic.tangent.sum_to": "test_hyperbolic.py",

@@ -33,7 +33,13 @@ def random_params(config, seed=0):
 
 def logits_of(wing, kind, tokens, params, config):
     """Borders are those that the patcher finds in these very tokens."""
-    return wing.call("patching.model", "byte_model", tokens, params, config, borders(wing, kind, tokens))[0]
+    return predicted(wing, kind, tokens, params, config)[0]
+
+
+def predicted(wing, kind, tokens, params, config):
+    """(logits, where patches begin) of these tokens."""
+    logits, _, patches = wing.call("patching.model", "byte_model", tokens, params, config, borders(wing, kind, tokens))
+    return logits, patches
 
 
 # -- no future ----------------------------------------------------------------------------------------------------
@@ -43,17 +49,19 @@ def logits_of(wing, kind, tokens, params, config):
 @every
 @given(seed=st.integers(0, 2**32 - 1))
 def test_no_prediction_depends_on_what_follows(wing, kind, seed):
-    """The logits at t are those of the text that ends there, patches and all, and other bytes behind t change nothing."""
+    """Logits and borders up to t are those of the text that ends there, and other bytes behind t change nothing."""
     rng = np.random.default_rng(seed)
     config = small(kind, window=int(rng.integers(0, 3)), patch=4)
     params, size = random_params(config, seed), int(rng.integers(2, 40))
     tokens = TEXT[:, :size] if rng.integers(2) else rng.integers(0, 256, (1, size))
-    whole = logits_of(wing, kind, tokens, params, config)
+    whole, cut = predicted(wing, kind, tokens, params, config)
     t = int(rng.integers(1, size))
-    np.testing.assert_allclose(logits_of(wing, kind, tokens[:, :t], params, config), whole[:, :t], rtol=1e-9, atol=1e-9)
     other = tokens.copy()
     other[:, t:] = rng.integers(0, 256, other[:, t:].shape)
-    np.testing.assert_allclose(logits_of(wing, kind, other, params, config)[:, :t], whole[:, :t], rtol=1e-9, atol=1e-9)
+    for text in (tokens[:, :t], other):
+        logits, patches = predicted(wing, kind, text, params, config)
+        np.testing.assert_allclose(logits[:, :t], whole[:, :t], rtol=1e-9, atol=1e-9)
+        assert np.array_equal(patches[:, :t], cut[:, :t])
 
 
 @both
@@ -66,6 +74,21 @@ def test_what_came_before_does_matter(wing, kind):
     other[:, 1] = ord("z")
     before, after = (logits_of(wing, kind, tokens, params, config)[:, 40] for tokens in (TEXT, other))
     assert np.abs(before - after).max() > 1e-9 or kind == "bytes"  # one block with a window of two looks one byte back
+
+
+@both
+def test_the_bytes_of_hnet_are_as_loud_as_its_chunks(wing):
+    """Each network of H-Net ends in a norm (section 2.3.1 of the paper): with all that writes into the encoder's residual
+    stream a hundred times as large, the encoder says the same."""
+    config = small("hnet")
+    params, loud = (random_params(config) for _ in range(2))
+    writers = ("byte_embedding.", "ngrams.", "encoder.blocks.0.attention.output.", "encoder.blocks.0.feed_forward.down.")
+    for name in params:
+        if name.startswith(writers):
+            params[name], loud[name] = 10.0 * params[name], 1000.0 * loud[name]
+    found = [predicted(wing, "hnet", TEXT, weights, config) for weights in (params, loud)]
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-4, atol=1e-5)
+    assert np.array_equal(found[0][1], found[1][1])
 
 
 @both

@@ -14,7 +14,7 @@ import torch_impl.grpo.loop
 import torch_impl.ppo.loop
 from numpy_ref import checkpoint_file
 from numpy_ref.config import SampleConfig
-from numpy_ref.errors import RunWarning, UserError
+from numpy_ref.errors import BadSteps, RunWarning, UserError
 from numpy_ref.rl import settings as rl_settings
 from numpy_ref.rl.parts import policy_params
 from numpy_ref.rl.prompts import TaskPrompts
@@ -65,14 +65,37 @@ def steady(row):
     return {name: value for name, value in row.items() if not name.startswith(("seconds", "time", "tokens_per", "new_tokens_per"))}
 
 
+witnessed = {}
+
+
+def witness(wing, monkeypatch):
+    """A judge that notes in ``witnessed`` which ids are rewarded, while the wing's loops note their advantages."""
+    said, found = witnessed[str(wing)] = [], []
+    for kind in ("ppo", "grpo"):
+        loop = wing.module(f"{kind}.loop")
+        plainly = loop.advantages
+
+        def noted(run, batch, settings, plainly=plainly):
+            made = plainly(run, batch, settings)
+            found.append(plain(made["advantages"]).copy())
+            return made
+
+        monkeypatch.setattr(loop, "advantages", noted)
+    return Judge((Each("letters", lambda one: said.append(one.ids) or rl_toys.letters(one)),))
+
+
 # Every declaration of ``test_mirror`` that points here is a part of these runs: train_ppo, train_grpo, advantages, begin,
 # resumed, reinforce, iterate, learn, policy_gradients, gather, completions, held_out, learnable, kl_weights, output_of.
 @pytest.mark.parametrize("name", RUNS)
-def test_whole_runs_agree(name, tmp_path):
+def test_whole_runs_agree(name, tmp_path, monkeypatch):
     """Three iterations from the same seed: the same completions, rewards and advantages, and parameters within 1e-9."""
     settings, changes = RUNS[name]
     train = dataclasses.replace(TRAIN, **changes)
-    (one, rows), (other, other_rows) = (run(wing, settings, tmp_path / str(wing), train) for wing in WINGS)
+    (one, rows), (other, other_rows) = (run(wing, settings, tmp_path / str(wing), train, rewards=witness(wing, monkeypatch)) for wing in WINGS)
+    (said, advantages), (other_said, other_advantages) = (witnessed[str(wing)] for wing in WINGS)
+    assert said == other_said and len(said) > 3 * settings.prompts * settings.group  # those of evaluations, too
+    for found, other_found in zip(advantages, other_advantages, strict=True):
+        np.testing.assert_allclose(found, other_found, rtol=1e-9, atol=1e-9)
     assert one.extra == pytest.approx(other.extra) and (one.position, one.tokens) == (other.position, other.tokens)
     for row, other_row in zip(rows, other_rows, strict=True):
         assert steady(row) == pytest.approx(steady(other_row), rel=1e-9, abs=1e-9)
@@ -129,10 +152,11 @@ def gradients(wing, settings, params, config, batch, objective, by, accumulate=1
 
 
 @both
-@pytest.mark.parametrize("settings", [PPO, GRPO, dataclasses.replace(GRPO, objective="grpo")], ids=["ppo", "dapo", "grpo"])
-def test_how_the_batch_is_cut_changes_nothing(wing, settings):
+@pytest.mark.parametrize("kind", ["ppo", *rl_settings.OBJECTIVES])
+def test_how_the_batch_is_cut_changes_nothing(wing, kind):
     """One, three or five parts, also of unequal sizes: the same loss and gradients."""
-    by = {"dapo": "token", "grpo": "sequence"}[getattr(settings, "objective", "dapo")]
+    settings = PPO if kind == "ppo" else dataclasses.replace(GRPO, objective=kind)
+    by = wing.module("grpo.objective").BY.get(kind, "token")
     made = experience(wing, settings)
     loss, whole = gradients(wing, settings, *made, by)
     for parts in (3, 5, 100):
@@ -199,11 +223,12 @@ def test_the_order_of_rows_changes_nothing(wing):
 
 
 @both
-def test_the_first_step_is_reinforce(wing):
+@pytest.mark.parametrize("settings", [GRPO, dataclasses.replace(PPO, value_coefficient=0.0, kl_reward=0.0)], ids=["grpo", "ppo"])
+def test_the_first_step_is_reinforce(wing, settings):
     """Nothing has moved: all ratios are 1, none is clipped, and the gradient is that of -mean(A ln policy), by autograd
     through a model that was written for nothing else."""
-    params, config, batch, objective = experience(wing, GRPO)
-    _, grads = gradients(wing, GRPO, params, config, batch, objective, "token")
+    params, config, batch, objective = experience(wing, settings)
+    _, grads = gradients(wing, settings, params, config, batch, objective, "token")
     tokens, mask = torch.tensor(plain(batch["tokens"])), torch.tensor(plain(batch["mask"]))
     leaves = {name: torch.tensor(value, requires_grad=True) for name, value in base().items()}
     logits = WINGS[1].module("model.transformer").transformer(tokens[:, :-1], leaves, CONFIG)
@@ -301,6 +326,8 @@ def test_nothing_to_learn_from_is_a_skipped_step(wing, settings, tmp_path):
     assert all(row["skipped"] for row in rows)
     for name, value in base().items():
         np.testing.assert_array_equal(plain(found.params[name]), value)
+    with pytest.raises(BadSteps, match="no completion to learn from 2 times in a row, up to step 2"):
+        run(wing, settings, tmp_path / "stopped", dataclasses.replace(TRAIN, bad_steps=2), rewards=rewards)
 
 
 @both
@@ -380,6 +407,7 @@ def test_settings_refuse_what_can_not_work():
         ({"minibatches": 100}, "more than the 16 completions"),
         ({"kl_target": 6.0}, "kl_loss"),
         ({"objective": "ppo"}, "dapo"),
+        ({"objective": "gspo", "dual_clip": 3.0}, "gspo has no dual clip"),
         ({"temperature": 0.0}, "temperature"),
     ):
         with pytest.raises(UserError, match=words):

@@ -1,6 +1,7 @@
 """``ppo`` and ``grpo`` at the command line, in both wings, and what they say to options that can't work."""
 
 import json
+import re
 
 import pytest
 
@@ -50,7 +51,9 @@ def test_a_policy_learns_from_a_task(wing, models, tmp_path, capsys):
     assert [row["step"] for row in rows] == [1, 2] and "val_greedy" in rows[-1]
     assert (out / "training_curve.png").stat().st_size > 10_000
     assert chat_format.read(out) == SPEECH.chat
-    assert "held-out prompts answered right" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "none of the held-out prompts is answered right in 2 samples" in said  # it has hardly been trained
+    assert "held-out prompts answered right" in said and re.search(r"step 2/2  reward 0\.\d+  held-out \d+\.\d% right", said)
     run(wing, "grpo", "--resume", "--out", out, "--steps", "3", "--device", "cpu")
     run(wing, "generate", "--checkpoint", out, "--prompt", "sort 312=", "--tokens", "3", "--device", "cpu")
 
@@ -104,9 +107,37 @@ def test_options_that_can_not_work_are_refused_in_a_line(models, tmp_path, capsy
     argv = ["grpo", "--checkpoint", str(models / "policy"), "--out", str(tmp_path / "out"), "--device", "cpu", *options]
     assert cli.main(torch_side.WING, argv) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    import re
-
     assert error.startswith("error: ") and re.search(words, error), error
+
+
+def test_prompts_of_a_file_are_checked_before_the_first_step(models, tmp_path, capsys):
+    """One that is too long, wherever in the file, by its line; and comparisons, which know no right answer."""
+    lines = [json.dumps({"prompt": "say " + "o" * (30 if n == 7 else 1), "completion": "o"}) + "\n" for n in range(12)]
+    (tmp_path / "long.jsonl").write_text("".join(lines))
+    pairs = [json.dumps({"prompt": f"say {n}", "chosen": "a", "rejected": "b"}) + "\n" for n in range(12)]
+    (tmp_path / "pairs.jsonl").write_text("".join(pairs))
+    common = ["--checkpoint", str(models / "policy"), "--out", str(tmp_path / "out"), "--device", "cpu", *SMALL]
+    for name, words in (("long", "line 8: the prompt has 3. tokens, which with 4 new ones"), ("pairs", "no answers, which the reward 'right'")):
+        assert cli.main(torch_side.WING, ["grpo", "--data", str(tmp_path / f"{name}.jsonl"), *common]) == 2
+        assert re.search(words, capsys.readouterr().err.splitlines()[-1])
+    assert not (tmp_path / "out").exists()
+
+
+@both
+def test_a_critic_begins_as_a_reward_model_of_its_shape(wing, models, tmp_path, capsys):
+    """Of another shape it is refused by name, and still serves as a reward."""
+    wide = ["--context", "40", "--layers", "1", "--width", "32", "--heads", "2", "--feed-forward", "16", "--batch", "4"]
+    common = ["--steps", "1", "--device", "cpu"]
+    run(torch_side.WING, "train", "--data", "samples", "--out", tmp_path / "base", *wide, *common)
+    more = ["--examples", "8", "--held-out-examples", "2", "--judge", "0"]
+    run(torch_side.WING, "sft", "--checkpoint", tmp_path / "base", "--data", "sort-3", *more, "--out", tmp_path / "talk", *common)
+    more = ["--pairs", "8", "--held-out-pairs", "4"]
+    run(torch_side.WING, "reward", "--checkpoint", tmp_path / "talk", "--data", "sort-3", *more, "--out", tmp_path / "wide", *common)
+    argv = ["ppo", "--checkpoint", models / "policy", "--task", "sort-3", "--reward", tmp_path / "wide", "--device", "cpu", *SMALL]
+    argv = [str(word) for word in argv]
+    assert cli.main(wing, [*argv, "--critic", "critic", "--out", str(tmp_path / "a")]) == 2
+    assert "width=32 where the policy has 16" in capsys.readouterr().err.splitlines()[-1]
+    run(wing, *argv, "--out", tmp_path / "b")
 
 
 def test_checkpoints_of_the_wrong_kind_are_refused(models, tmp_path, capsys):

@@ -9,7 +9,7 @@ import pytest
 from numpy_ref.patching import report
 from numpy_ref.patching.arms import LABELS, SIZES, Settings, configs
 from numpy_ref.patching.config import flops_per_byte
-from numpy_ref.patching.experiment import Arm, borders_of, corpus, rate, texts, thresholds_of, windows
+from numpy_ref.patching.experiment import ENTROPY_PART, Arm, borders_of, corpus, parted, rate, texts, thresholds_of, windows
 from parity_tests.trained import run, wing  # noqa: F401  (fixture)
 from parity_tests.wings import WINGS
 
@@ -96,6 +96,29 @@ def test_parts_of_the_text_do_not_overlap():
     assert data.bytes_per_token == len(data.train) / len(data.train_ids) and data.train.tobytes().decode() == train
 
 
+def test_no_document_is_most_of_a_part(tmp_path):
+    """A long document that comes first is neither all that entropies are learnt from nor all that is measured."""
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        words = rng.integers(0, 10**9, 1500 if number == 17 else 40)
+        (tmp_path / f"{number}.txt").write_text(" ".join(f"w{number} {word}\n\n" for word in words))
+    train, entropy, held_out = texts(tmp_path, Settings(context=64, eval_bytes=4000))
+    for part in (train, entropy, held_out):
+        owners = [word.split()[0] for word in part.split("\n\n") if word.strip().startswith("w")]
+        counts = sorted((owners.count(name) for name in set(owners)), reverse=True)
+        assert len(counts) >= 3 and (part is train or counts[0] <= 0.5 * sum(counts))
+    assert len(entropy) <= (len(train) + len(entropy)) / 8 and len(held_out) < 4100
+
+
+@pytest.mark.parametrize("sizes", [[5], [5, 4], [100, 1, 1], [1, 1, 1], [3] * 40])
+def test_documents_are_parted(sizes):
+    """Every document is on one side, the entropies have one at least and no more than their part if many are there."""
+    documents = [str(number % 10) * size for number, size in enumerate(sizes)]
+    train, entropy = parted(documents)
+    assert sorted(train + entropy) == sorted(documents) and entropy
+    assert len(entropy) == 1 or sum(map(len, entropy)) <= sum(sizes) / ENTROPY_PART
+
+
 def test_thresholds_make_patches_of_the_length_asked_for():
     """Of entropies that are all different: so many bytes a patch, on the text that they were chosen by."""
     rng = np.random.default_rng(0)
@@ -157,6 +180,9 @@ def test_the_report_says_what_was_found(experiments):
     assert str(folder) not in text
 
 
+WIDE = dict.fromkeys(("bytes_per_unit", "parameters", "flops_per_byte", "bytes_seen", "steps"), 1.0)
+
+
 def test_sentences_follow_from_the_numbers():
     rows = [
         {"arm": arm, "seed": seed, "bits_per_byte": bits + seed / 100, "curve": []}
@@ -165,7 +191,8 @@ def test_sentences_follow_from_the_numbers():
     ]
     found = report.averages(rows)
     assert [row["arm"] for row in found] == ["blt-space", "bytes-ngrams", "hnet", "bytes"]
-    assert found[0]["bits_per_byte"] == pytest.approx(2.405) and found[0]["spread"] == pytest.approx(0.01)
+    assert found[0]["bits_per_byte"] == pytest.approx(2.405) and (found[0]["lowest"], found[0]["highest"]) == (2.4, 2.41)
+    assert "| BLT, space patches + n-grams | 2.405 (2.400 to 2.410) |" in report.table([row | WIDE for row in found])
     said = "\n".join(report.verdicts(found))
     assert "-0.500 (3.005 to 2.505)" in said
     assert "space patches + n-grams beats the byte transformer with n-grams (-0.100)" in said

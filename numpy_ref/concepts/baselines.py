@@ -16,6 +16,8 @@ def fit_ridge(features, targets, penalty):
 
         W = (F^T F + penalty I)^-1 F^T Y        prediction = F W
 
+    The constant among the features is held down like all others: of thousands of rows nobody sees that.
+
     Shapes: features F (n, f), targets Y (n, c), penalty > 0 -> (f, c).
     """
     gram = features.T @ features + penalty * np.eye(features.shape[1], dtype=features.dtype)
@@ -25,7 +27,8 @@ def fit_ridge(features, targets, penalty):
 def contrastive_accuracy(predictions, table, rows):
     """The share of the other sentences that are farther from a prediction than the right one (arXiv:2412.08821, 2.5).
 
-    A half is chance. It says little where several successors are equally right: a sampled one that is valid may be far.
+    A half is chance. It says little where several successors are equally right: a sampled one that is valid may be far. In
+    the paper the others are those of a batch without the neighbours of the right one; here each sentence counts once.
 
     Shapes: predictions (n, c), table (N, c) of all sentences' concepts, rows (n,) of the right ones -> (n,).
     """

@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -13,13 +14,14 @@ import numpy as np
 
 from numpy_ref.commands import given, say, time_budget
 from numpy_ref.concepts import experiment, report, settings
-from numpy_ref.concepts.config import END, KINDS
+from numpy_ref.concepts.config import END
+from numpy_ref.concepts.judge import draws_for, spoken_lengths
 from numpy_ref.concepts.sentences import split_sentences, to_text, to_tokens
 from numpy_ref.concepts.settings import ExperimentConfig
 from numpy_ref.errors import UserError
 from numpy_ref.interrupt import TIME, interruptible
 from numpy_ref.progress import clock
-from numpy_ref.rng import STREAM_STORIES, normal, uniform
+from numpy_ref.rng import STREAM_STORIES
 
 DEFINITION = "words for people: the wings compute"
 
@@ -30,13 +32,19 @@ def concepts(wing, options):
     """Train an auto-encoder and the concept models, compare them, write a report; or go on with such a run."""
     seconds, out, start = time_budget(options), Path(options.out), perf_counter()
     chosen = (_resumed if getattr(options, "resume", False) else _fresh)(options, out)
+    world = experiment.worlds(chosen)  # raises for a text that can't be read, before there is a run folder
+    if chosen.data:
+        say(_read(chosen, world(0)))
+    out.mkdir(parents=True, exist_ok=True)
+    settings.write(out, chosen)
     device = wing.choose_device(chosen.device)
     steps = sum(chosen.training(part).steps for part in settings.PARTS)
-    say(f"{steps} steps in {len(settings.PARTS)} parts, {chosen.seeds} times, on {device}; run folder {out}")
+    often = f"with {chosen.seeds} seeds, " if chosen.seeds > 1 else ""
+    say(f"{steps} steps in {len(settings.PARTS)} parts, {often}on {device}; run folder {out}")
     lines = Lines()
     try:
         with interruptible(seconds) as asked:
-            experiment.run(functions(wing), chosen, out, device, lines, asked)
+            experiment.run(functions(wing), chosen, out, device, lines, asked, world)
     except experiment.Stop as stop:
         lines.close()
         again = f"python -m {wing.name} concepts --resume --out {out}"
@@ -45,7 +53,8 @@ def concepts(wing, options):
     lines.close()
     print(report.write(out, chosen), end="")
     say(f"done in {clock(perf_counter() - start)}; {out / report.REPORT} has the table with examples and pictures")
-    say(f"try: python -m {wing.name} story --run {out} --prompt \"The fox sings at dawn. A baker reads a map.\"")
+    example = " ".join(world(0).sentences[:2]) if chosen.data else "The fox sings at dawn. A baker reads a map."
+    say(f"try: python -m {wing.name} story --run {out} --prompt {shlex.quote(example)}")
     return None
 
 
@@ -56,15 +65,26 @@ def story(wing, options):
     count, seed = getattr(options, "sentences", SENTENCES), getattr(options, "seed", 0)
     if count < 1:
         raise UserError(f"--sentences {count} is not allowed; give at least 1")
-    missing = [part for part in ("autoencoder", model) if not (out / f"{part}-0.npz").exists()]
+    missing = [part for part in ("autoencoder", "space", model) if not (out / f"{part}-0.npz").exists()]
     if missing:
         raise UserError(f"{out} has no trained {missing[0]} yet; go on with: python -m {wing.name} concepts --resume --out {out}")
     said = split_sentences(options.prompt)
     to_tokens(said, chosen.model("autoencoder").length)  # raises for sentences that are too long
     device = wing.choose_device(getattr(options, "device", "auto"))
     bench = experiment.Bench(functions(wing), chosen, 0, out, device, None, None)
+    for sentence, again in read_back(bench, said):
+        say(f"{sentence!r} is read as {again!r}: the auto-encoder has not learnt such sentences")
     for sentence in continuation(bench, model, said, count, seed):
         print(sentence, flush=True)
+
+
+def read_back(bench, said):
+    """Of the sentences of a prompt those that the decoder does not read from their concepts: [(sentence, what it reads)]."""
+    encoder, (tokens, lengths) = bench.settings.model("autoencoder"), bench.placed(to_tokens(said, bench.settings.length))
+    params = experiment.trained_space(bench)["params"]
+    concepts_ = bench.call("encode_sentences", tokens[:, :-1], lengths, params, encoder)
+    again = to_text(bench.numpy(bench.call("decode_sentences", concepts_, params, encoder)))
+    return [pair for pair in zip(said, again, strict=True) if pair[0] != pair[1]]
 
 
 def continuation(bench, kind, said, count, seed):
@@ -80,13 +100,12 @@ def continuation(bench, kind, said, count, seed):
         last = bench.placed((tokens[-config.context :, :-1], lengths[-config.context :]))
         concepts_ = bench.call("encode_sentences", *last, space["params"], encoder)
         known = bench.call("normalise", concepts_, space["normaliser"])[None]
-        draw, size = (normal, config.concept) if kind == "diffusion" else (uniform, config.codebooks)
-        draws = bench.placed(draw(seed, STREAM_STORIES + 7 + (number << 8), (1, size)))
+        draws = bench.placed(draws_for(config, seed, STREAM_STORIES + 7 + (number << 8), 1))
         found = bench.call("next_concept", known, params, config, draws, space["codebooks"])
         found = bench.call("denormalise", found, space["normaliser"])
         spoken = bench.numpy(bench.call("decode_sentences", found, space["params"], encoder))
         yield to_text(spoken)[0]
-        tokens, lengths = np.concatenate([tokens, spoken]), np.append(lengths, experiment.spoken_lengths(spoken))
+        tokens, lengths = np.concatenate([tokens, spoken]), np.append(lengths, spoken_lengths(spoken))
 
 
 def functions(wing):
@@ -97,10 +116,7 @@ def functions(wing):
 def _fresh(options, out):
     if (out / settings.NAME).exists():
         raise UserError(f"{out} already holds a run; go on with it by --resume, or take another --out")
-    chosen = ExperimentConfig(**given(options, ExperimentConfig))
-    out.mkdir(parents=True, exist_ok=True)
-    settings.write(out, chosen)
-    return chosen
+    return ExperimentConfig(**given(options, ExperimentConfig))
 
 
 def _resumed(options, out):
@@ -108,9 +124,15 @@ def _resumed(options, out):
     for name, value in given(options, ExperimentConfig).items():
         if name not in ("device", "seeds", "save_every") and value != getattr(chosen, name):
             raise UserError(f"the run in {out} has {name}={getattr(chosen, name)!r}, not {value!r}; start a new run for that")
-    chosen = dataclasses.replace(chosen, **given(options, ExperimentConfig))
-    settings.write(out, chosen)
-    return chosen
+    return dataclasses.replace(chosen, **given(options, ExperimentConfig))
+
+
+def _read(chosen, text):
+    left_out = f"; {text.long:,} of more than {chosen.length} bytes left out (--length)" if text.long else ""
+    return (
+        f"{chosen.data}: {len(text.sentences):,} different sentences{left_out}; {len(text.stories_):,} stories to learn from, "
+        f"{len(text.held):,} held out"
+    )
 
 
 class Lines:

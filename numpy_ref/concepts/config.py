@@ -4,6 +4,7 @@
     decoder      the same, trained by the words that the frozen decoder says  `step.py`
     diffusion    two towers: context, and a denoiser that looks at it        `two_tower.py`
     quantised    codes of the next concept, one after the other              `quant_lcm.py`
+    residual     what the codes so far have left, and the nearest code to it  `quant_lcm.py`
 """
 
 import math
@@ -17,7 +18,7 @@ DEFINITION = "settings: no arrays"
 
 END = 256  # the token behind a sentence; tokens below are bytes
 VOCABULARY = 257
-KINDS = ("base", "decoder", "diffusion", "quantised")
+KINDS = ("base", "decoder", "diffusion", "quantised", "residual")
 
 
 def _stack(width, heads, layers, context):
@@ -73,8 +74,9 @@ class ConceptConfig:
     rescale: float = option(0.7, "diffusion: how much of the spread that guidance adds is taken back")
     start: float = option(1.0, "diffusion: deviation of the noise that sampling begins with")
     noise_scale: float = option(1.0, "diffusion: what the noise is divided by at each step")
-    codebooks: int = option(4, "quantised: codes of a concept")
-    entries: int = option(16, "quantised: values of a code")
+    eta: float = option(0.0, "diffusion: how much of the noise is drawn anew at each step of sampling (0: none, DDIM; 1: DDPM)")
+    codebooks: int = option(4, "quantised, residual: codes of a concept")
+    entries: int = option(16, "quantised, residual: values of a code")
     temperature: float = option(1.0, "quantised: of the distribution that codes are drawn from")
 
     def __post_init__(self):
@@ -83,7 +85,7 @@ class ConceptConfig:
         _sizes(self, (*names, "width", "heads"))
         require(self, "steps", lambda v: isinstance(v, int) and v >= 2, "a whole number of at least 2")
         require(self, "samples", lambda v: v <= self.steps, f"at most steps, {self.steps}")
-        for name in ("drop", "rescale"):
+        for name in ("drop", "rescale", "eta"):
             require(self, name, lambda v: 0 <= v <= 1, "between 0 and 1")
         require(self, "guidance", lambda v: math.isfinite(v) and v >= 0, "a finite number of at least 0")
         for name in ("lean", "start", "noise_scale", "temperature"):
@@ -118,7 +120,7 @@ def parameter_shapes(config):
     if isinstance(config, AutoencoderConfig):
         return encoder_shapes(config) | decoder_shapes(config)
     return context_shapes(config) | {
-        "base": _regression, "decoder": _regression, "diffusion": denoiser_shapes, "quantised": code_shapes,
+        "base": _regression, "decoder": _regression, "diffusion": denoiser_shapes, "quantised": code_shapes, "residual": code_shapes,
     }[config.kind](config)  # fmt: skip
 
 
@@ -154,11 +156,11 @@ def denoiser_shapes(config):
 
 
 def code_shapes(config):
-    """What predicts codes."""
+    """What predicts codes, or what they leave: the outputs are entries of a codebook or features of a concept."""
     d = config.width
     shapes = {"partial.weight": (d, config.concept), "codebook_embedding.weight": (config.codebooks, d)}
     shapes |= {"head_norm.weight": (d,), "head.up.weight": (4 * d, d), "head.down.weight": (d, 4 * d)}
-    return shapes | {"final_norm.weight": (d,), "output.weight": (config.entries, d)}
+    return shapes | {"final_norm.weight": (d,), "output.weight": (config.concept if config.kind == "residual" else config.entries, d)}
 
 
 def parameter_count(config):

@@ -1,11 +1,11 @@
-"""The experiment: an auto-encoder, the four concept models on its concepts, and how well each continues a story.
+"""The experiment: an auto-encoder, the concept models on its concepts, and how well each continues a story.
 
 Everything random is a function of the seed and the step, so that a run that was stopped goes on as if it had not been.
 A part that is being trained lies in the run folder as PART-SEED.npz with its optimiser.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from numpy_ref import checkpoint_file
-from numpy_ref.concepts.config import END, KINDS, parameter_count
-from numpy_ref.concepts.sentences import to_text, to_tokens
+from numpy_ref.concepts.config import KINDS, parameter_count
+from numpy_ref.concepts.judge import baselines, judge, predicted
+from numpy_ref.concepts.sentences import digest, to_tokens
 from numpy_ref.concepts.settings import PARTS
-from numpy_ref.concepts.stories import SENTENCES, draw_stories, judged, numbers_of
+from numpy_ref.concepts.stories import SENTENCES, Grammar
+from numpy_ref.concepts.texts import read_text
 from numpy_ref.errors import UserError
 from numpy_ref.rng import STREAM_STORIES, normal, permuted, uniform
 from numpy_ref.training.schedules import learning_rate
@@ -25,11 +27,9 @@ DEFINITION = "the order of trainings, draws and files: the wings compute"
 
 RESULTS, LOG = "results.jsonl", "log.jsonl"
 LOG_EVERY = 20  # steps between rows of the log
-PENALTY = 1.0  # of ridge regression
-RIDGE_STORIES = 4096
-EXAMPLES = 4  # stories whose continuations are kept
-HELD_OUT = 1 << 40  # number of the first held-out story: no training comes so far
-STREAMS = {"noise": 8, "times": 9, "keep": 10, "order": 11, "starts": 12, "judge": 13}  # beside STREAM_STORIES
+FITTED = 4096  # sentences at most that normaliser and codebooks are fitted to
+ENCODED = 1024  # sentences at once
+STREAMS = {"noise": 8, "times": 9, "keep": 10, "order": 11, "starts": 12}  # beside STREAM_STORIES
 
 
 class Stop(Exception):
@@ -51,6 +51,7 @@ class Bench:
     device: Any
     report: Any
     asked: Any
+    world: Any = None  # Grammar or Text: the sentences, and stories of them
 
     def placed(self, tree):
         """Arrays of NumPy as the wing's, in its format."""
@@ -65,14 +66,27 @@ class Bench:
         return self.functions["to_numpy"](value)
 
 
-def run(functions, settings, out, device, report, asked):
+def worlds(settings):
+    """A function of the seed: the Grammar, or the Text that ``settings.data`` names. Raises UserError for a bad one."""
+    if not settings.data:
+        longest = max(map(len, SENTENCES))
+        if settings.length < longest:
+            raise UserError(f"length={settings.length} is too short for the stories of the grammar; give at least {longest}, or --data")
+        return lambda seed: Grammar(seed, settings.sentences)
+    text = read_text(settings.data, settings.length, settings.sentences)
+    return lambda seed: replace(text, seed=seed)
+
+
+def run(functions, settings, out, device, report, asked, world=None):
     """Train and judge everything that the run folder has not yet. Raises Stop once what was being trained is saved.
 
+    world: what ``worlds`` gives, if it is there already.
     ``report(seed, part, step, steps, loss, seconds)`` is called now and then; ``asked()``: see ``interruptible``.
     Returns all results, a dict for each seed and model.
     """
+    world = world or worlds(settings)
     for seed in range(settings.seeds):
-        bench = Bench(functions, settings, seed, Path(out), device, report, asked)
+        bench = Bench(functions, settings, seed, Path(out), device, report, asked, world(seed))
         done = {row["model"] for row in read_rows(bench.out / RESULTS) if row["seed"] == seed}
         if not done.issuperset(KINDS):
             _seed(bench, done)
@@ -96,36 +110,56 @@ def _seed(bench, done):
 
 
 def concept_space(bench):
-    """``trained_space``, after the auto-encoder has been trained on all sentences, a half of them a step."""
-    config, count = bench.settings.model("autoencoder"), len(SENTENCES)
-    tokens, lengths = to_tokens(SENTENCES, config.length)
+    """The auto-encoder, trained, and what it makes of all sentences: ``trained_space`` with their "tokens", "lengths",
+    concepts as they are ("table") and normalised ("concepts"), which are NumPy arrays."""
+    config, world = bench.settings.model("autoencoder"), bench.world
+    tokens, lengths = to_tokens(world.sentences, config.length)
+    size = min(max(1, world.learnt // 2), bench.settings.autoencoder_batch)
+    passes = world.learnt // size  # steps to see all sentences once
 
     def draw(step):
-        order = permuted(np.arange(count), count, bench.seed, STREAM_STORIES + STREAMS["order"] + (step // 2 << 8))
-        rows = order[: count // 2] if step % 2 == 0 else order[count // 2 :]
+        order = permuted(np.arange(world.learnt), world.learnt, bench.seed, STREAM_STORIES + STREAMS["order"] + (step // passes << 8))
+        rows = order[step % passes * size :][:size]
         noise = normal(bench.seed, STREAM_STORIES + STREAMS["noise"] + (step << 8), (len(rows), config.concept))
         return {"tokens": tokens[rows], "lengths": lengths[rows], "noise": noise}
 
-    trained(bench, "autoencoder", draw)
-    return trained_space(bench)
+    params = trained(bench, "autoencoder", draw)
+    parts = [slice(start, start + ENCODED) for start in range(0, len(tokens), ENCODED)]
+    encoded = (bench.call("encode_sentences", *bench.placed((tokens[part, :-1], lengths[part])), params, config) for part in parts)
+    table = np.concatenate([bench.numpy(part) for part in encoded])
+    if not _space_path(bench).exists():
+        _fit_space(bench, table[: world.learnt])
+    space = trained_space(bench)
+    concepts = bench.numpy(bench.call("normalise", bench.placed(table), space["normaliser"]))
+    return space | {"tokens": tokens, "lengths": lengths, "table": table, "concepts": concepts}
+
+
+def _fit_space(bench, table):
+    """Fit normaliser and codebooks to concepts, and keep them."""
+    s, count = bench.settings, min(len(table), FITTED)
+    order = permuted(np.arange(len(table)), len(table), bench.seed, STREAM_STORIES + STREAMS["starts"])
+    data = bench.placed(table if count == len(table) else table[np.sort(order[:count])])
+    normaliser = bench.call("fit_normaliser", data)
+    starts = np.resize(order if count == len(table) else np.arange(count), (s.codebooks, s.entries))
+    codebooks = bench.call("fit_codebooks", bench.call("normalise", data, normaliser), bench.placed(starts))
+    arrays = {name: bench.numpy(value) for name, value in (normaliser | {"codebooks": codebooks}).items()}
+    checkpoint_file.write(_space_path(bench), arrays, {"sentences": digest(bench.world.sentences)})
 
 
 def trained_space(bench):
-    """The auto-encoder of the run folder, its concepts of all sentences, their normaliser and codebooks; a dict."""
-    config, count = bench.settings.model("autoencoder"), len(SENTENCES)
+    """The auto-encoder of the run folder ("params"), the "normaliser" and the "codebooks" of its concepts; a dict.
+
+    Raises UserError where the sentences are others than those they were fitted to."""
+    arrays, header = checkpoint_file.unsealed(_space_path(bench))
+    if bench.world is not None and header.get("sentences") != digest(bench.world.sentences):
+        raise UserError(f"the text {bench.settings.data!r} has changed since the run began; begin a new one in another folder")
+    arrays = {name: bench.placed(value) for name, value in arrays.items()}
     params = load(bench, bench.out / f"autoencoder-{bench.seed}.npz")[1]
-    tokens, lengths = to_tokens(SENTENCES, config.length)
-    data = bench.placed((tokens, lengths))
-    table = bench.call("encode_sentences", data[0][:, :-1], data[1], params, config)
-    normaliser = bench.call("fit_normaliser", table)
-    concepts = bench.call("normalise", table, normaliser)
-    s = bench.settings
-    starts = permuted(np.arange(count), count, bench.seed, STREAM_STORIES + STREAMS["starts"])
-    starts = np.resize(starts, (s.codebooks, s.entries))
-    return {
-        "params": params, "tokens": tokens, "lengths": lengths, "table": bench.numpy(table), "normaliser": normaliser,
-        "concepts": bench.numpy(concepts), "codebooks": bench.call("fit_codebooks", concepts, bench.placed(starts)),
-    }  # fmt: skip
+    return {"params": params, "codebooks": arrays.pop("codebooks"), "normaliser": arrays}
+
+
+def _space_path(bench):
+    return bench.out / f"space-{bench.seed}.npz"
 
 
 def _batches(bench, kind, space):
@@ -135,7 +169,7 @@ def _batches(bench, kind, space):
     shape = count, s.sentences - 1
 
     def draw(step):
-        ids = draw_stories(bench.seed, step * count, count, s.sentences)
+        ids = bench.world.stories(step * count, count)
         batch = {"concepts": space["concepts"][ids]}
         if kind == "decoder":
             batch |= {"tokens": space["tokens"][ids[:, 1:]], "lengths": space["lengths"][ids[:, 1:]]}
@@ -143,17 +177,23 @@ def _batches(bench, kind, space):
             stream = {name: STREAM_STORIES + number + (step << 8) for name, number in STREAMS.items()}
             batch["noise"] = normal(bench.seed, stream["noise"], (*shape, s.concept))
             u = uniform(bench.seed, stream["times"], shape)  # little noise says what the concept is: no need of a context
-            batch["times"] = ((1 - (1 - u) ** config.lean) * config.steps).astype(np.int64)
+            batch["times"] = noise_steps(u, config)
             batch["keep"] = uniform(bench.seed, stream["keep"], shape) >= config.drop
         return batch
 
     return draw
 
 
+def noise_steps(u, config):
+    """Steps of noise for uniform numbers, those with much noise oftener (``lean``); the last one where 1 - (1 - u)^lean
+    rounds to 1."""
+    return np.minimum((1 - (1 - u) ** config.lean) * config.steps, config.steps - 1).astype(np.int64)
+
+
 def _frozen(bench, kind, space):
     if kind == "decoder":
         return space["params"], bench.settings.model("autoencoder"), space["normaliser"]
-    return space["codebooks"] if kind == "quantised" else None
+    return space["codebooks"] if kind in ("quantised", "residual") else None
 
 
 def trained(bench, part, draw, frozen=None):
@@ -210,69 +250,6 @@ def load(bench, path):
     if type(header.get("step")) is not int or set(params) != set(states):
         raise UserError(f"{path} is no part of such a run; begin a new one in another folder")
     return header["step"], params, states
-
-
-# -- judging ------------------------------------------------------------------------------------------------------
-
-
-def held_out(bench):
-    """Ids of the held-out stories: (held_out, sentences)."""
-    return draw_stories(bench.seed, HELD_OUT, bench.settings.held_out, bench.settings.sentences)
-
-
-def predicted(bench, kind, params, space):
-    """Concepts after the held-out stories, as they came from the auto-encoder: (held_out, c) of the wing."""
-    stories, config = bench.placed(space["concepts"][held_out(bench)[:, :-1]]), bench.settings.model(kind)
-    stream, count = STREAM_STORIES + STREAMS["judge"], bench.settings.held_out
-    draws = {"diffusion": normal(bench.seed, stream, (count, config.concept))}.get(kind)
-    draws = uniform(bench.seed, stream, (count, config.codebooks)) if kind == "quantised" else draws
-    found = bench.call("next_concept", stories, params, config, bench.placed(draws), space["codebooks"])
-    return bench.call("denormalise", found, space["normaliser"])
-
-
-def baselines(bench, space):
-    """Predictions without a concept model, name -> (held_out, c)."""
-    known, width = held_out(bench), bench.settings.concept
-    many = draw_stories(bench.seed, HELD_OUT + len(known), RIDGE_STORIES, bench.settings.sentences)
-    features, past = (bench.call("story_features", bench.placed(space["table"][ids[:, :-1]])) for ids in (known, many))
-    weights = bench.call("fit_ridge", past, bench.placed(space["table"][many[:, -1]]), PENALTY)
-    return {
-        "the last sentence again": bench.numpy(features[:, :width]), "the mean of the story": bench.numpy(features[:, width : 2 * width]),
-        "ridge regression": bench.numpy(features @ weights), "the sentence itself": space["table"][known[:, -1]],
-    }  # fmt: skip
-
-
-def judge(bench, space, name, prediction):
-    """A row of results: how near the predictions are to what came, and what the decoder reads from them.
-
-        l2            distance of prediction and right concept
-        l2_read       distance of the right concept and that of the sentence which is read from the prediction
-        readable      share of predictions that read as one of the sentences at all
-        valid, information, top1      see `stories.py`; top1: exactly the sentence that came
-        contrastive   see ``contrastive_accuracy``
-    """
-    config, stories = bench.settings.model("autoencoder"), held_out(bench)
-    right, rows = space["table"][stories[:, -1]], stories[:, -1]
-    placed = bench.placed(np.ascontiguousarray(prediction))
-    said = bench.call("decode_sentences", placed, space["params"], config)
-    tokens = bench.numpy(said)
-    lengths = bench.placed(spoken_lengths(tokens))
-    again = bench.numpy(bench.call("encode_sentences", said[:, :-1], lengths, space["params"], config))
-    numbers = numbers_of(tokens)
-    found = judged(numbers, stories[:, :-1], bench.seed)
-    contrast = bench.numpy(bench.call("contrastive_accuracy", placed, *bench.placed((space["table"], rows))))
-    return {
-        "seed": bench.seed, "model": name, "l2": float(np.linalg.norm(prediction - right, axis=1).mean()),
-        "l2_read": float(np.linalg.norm(again - right, axis=1).mean()), "readable": float((numbers >= 0).mean()),
-        "valid": float(found["valid"].mean()), "information": float(found["information"].mean()),
-        "top1": float((numbers == rows).mean()), "contrastive": float(contrast.mean()), "said": to_text(tokens[:EXAMPLES]),
-        "past": [" ".join(SENTENCES[i] for i in story[-3:-1]) for story in stories[:EXAMPLES]],
-    }  # fmt: skip
-
-
-def spoken_lengths(tokens):
-    """Bytes of what ``decode_sentences`` gave, at least 1: of a sentence that ends at once its END is read."""
-    return np.maximum(1, np.argmax(tokens == END, axis=1))
 
 
 def read_rows(path):

@@ -1,4 +1,8 @@
-"""Quant-LCM (arXiv:2412.08821, section 2.4): the next concept as codes, each drawn given those before it."""
+"""Quant-LCM (arXiv:2412.08821, section 2.4): the next concept as codes, each given those before it.
+
+Quant-LCM-d draws each code from a distribution; Quant-LCM-c regresses what the codes so far have left, and takes the
+nearest entry.
+"""
 
 import numpy as np
 
@@ -15,10 +19,11 @@ def code_logits(context, partial, params, config, first=0):
         logits_j = Wo norm(u_j + feed_forward(norm(u_j)))
 
     E_j says which codebook is meant; all share the rest. A discrete choice can be one successor or another where
-    regression must give their mean.
+    regression must give their mean. For the kind residual (Quant-LCM-c) Wo has a row for each feature, not for each entry,
+    and what comes out is the concept less r_j.
 
     params: those of ``code_shapes``, and any others. first: number of the codebook that the first r belongs to.
-    Shapes: context h (B, T, d), partial r (B, T, J, c) -> (B, T, J, K);
+    Shapes: context h (B, T, d), partial r (B, T, J, c) -> (B, T, J, K), for residual (B, T, J, c);
     vjp: dy -> dcontext, grads of these parameters. What codes add up to is data.
     """
     said, partial_vjp = linear(partial, params["partial.weight"])

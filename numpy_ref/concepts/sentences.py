@@ -1,5 +1,6 @@
 """Text to sentences, sentences to arrays of bytes, and back."""
 
+import hashlib
 import re
 
 import numpy as np
@@ -12,12 +13,22 @@ DEFINITION = "text and bytes: no arithmetic"
 BORDER = re.compile(r"(?<=[.!?])\s+")
 
 
+def sentences_of(text):
+    """The sentences of a text: they end in . ! or ? before a space. Line ends and many spaces become one space."""
+    return [" ".join(part.split()) for part in BORDER.split(text) if part.strip()]
+
+
 def split_sentences(text):
-    """The sentences of a text: they end in . ! or ? before a space. Raises UserError for a text without any words."""
-    found = [part.strip() for part in BORDER.split(text) if part.strip()]
+    """The sentences of a text, at least one. Raises UserError for a text without any words."""
+    found = sentences_of(text)
     if not found:
         raise UserError("the text is empty; give at least one sentence")
     return found
+
+
+def digest(sentences):
+    """Another text for any other sentences."""
+    return hashlib.sha256("\n".join(sentences).encode()).hexdigest()
 
 
 def to_tokens(sentences, length):

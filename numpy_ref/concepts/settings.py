@@ -20,6 +20,8 @@ PARTS = ("autoencoder", *KINDS)  # what is trained, in this order
 class ExperimentConfig:
     """What all concept models share. Sizes are those of minutes on a CPU; width, layers, batch and steps scale them."""
 
+    data: str = option("", "learn from the sentences of a text, as of `train` (stories of a known grammar)")
+    length: int = option(32, "most bytes of a sentence")
     steps: int = option(1500, "optimiser steps of a concept model")
     diffusion_steps: int = option(3000, "optimiser steps of the diffusion model, whose gradients are the noisiest")
     batch: int = option(32, "stories a step; the kind decoder takes a quarter")
@@ -30,20 +32,22 @@ class ExperimentConfig:
     lr: float = option(2e-3, "peak learning rate")
     autoencoder_steps: int = option(400, "optimiser steps of the auto-encoder")
     autoencoder_width: int = option(48, "features of the auto-encoder")
+    autoencoder_batch: int = option(128, "most sentences a step of the auto-encoder")
     autoencoder_lr: float = option(4e-3, "peak learning rate of the auto-encoder")
     noise: float = option(0.3, "deviation of the noise on concepts while the auto-encoder trains")
     noise_steps: int = option(100, "diffusion: steps of noise in training")
     samples: int = option(20, "diffusion: steps of the sampler")
     guidance: float = option(3.0, "diffusion: how much the context counts in sampling (1: as learnt)")
-    codebooks: int = option(4, "quantised: codes of a concept")
-    entries: int = option(16, "quantised: values of a code")
+    eta: float = option(0.0, "diffusion: how much of the noise is drawn anew at each step of sampling (0: none, 1: DDPM)")
+    codebooks: int = option(4, "quantised, residual: codes of a concept")
+    entries: int = option(16, "quantised, residual: values of a code")
     held_out: int = option(512, "stories that each model is judged on")
     seeds: int = option(1, "how often everything is trained: other sentences may follow, other weights, other stories")
     save_every: int = option(200, "steps between checkpoints")
     device: str = option("auto", "auto takes CUDA, then MPS, then the CPU", DEVICES)
 
     def __post_init__(self):
-        for name in ("steps", "diffusion_steps", "autoencoder_steps", "batch", "held_out", "seeds", "save_every"):
+        for name in ("steps", "diffusion_steps", "autoencoder_steps", "autoencoder_batch", "batch", "held_out", "seeds", "save_every"):
             require(self, name, lambda v: isinstance(v, int) and v >= 1, "a whole number of at least 1")
         require(self, "sentences", lambda v: isinstance(v, int) and v >= 4, "a whole number of at least 4")
         for part in PARTS:
@@ -53,11 +57,11 @@ class ExperimentConfig:
     def model(self, part):
         """The config of a part of the experiment."""
         if part == "autoencoder":
-            return AutoencoderConfig(length=32, width=self.autoencoder_width, concept=self.concept, noise=self.noise)
+            return AutoencoderConfig(length=self.length, width=self.autoencoder_width, concept=self.concept, noise=self.noise)
         return ConceptConfig(
             kind=part, concept=self.concept, context=self.sentences - 1, width=self.width, layers=self.layers,
             denoiser_layers=self.layers, steps=self.noise_steps, samples=self.samples, guidance=self.guidance,
-            codebooks=self.codebooks, entries=self.entries,
+            eta=self.eta, codebooks=self.codebooks, entries=self.entries,
         )  # fmt: skip
 
     def training(self, part):

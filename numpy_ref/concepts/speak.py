@@ -8,7 +8,7 @@ from numpy_ref.concepts.config import END
 from numpy_ref.concepts.ddim import ddim_step, guided
 from numpy_ref.concepts.noise_schedule import cosine_levels, trailing_steps, zero_terminal_snr
 from numpy_ref.concepts.quant_lcm import code_logits
-from numpy_ref.concepts.residual_quantiser import partial_sums
+from numpy_ref.concepts.residual_quantiser import partial_sums, quantise
 from numpy_ref.concepts.two_tower import denoise, tower_mask
 from numpy_ref.inference.sampling import greedy, probabilities, sample
 
@@ -16,25 +16,26 @@ from numpy_ref.inference.sampling import greedy, probabilities, sample
 def next_concept(concepts, params, config, draws=None, codebooks=None):
     """The concept after a story, by a model of any kind.
 
-    draws: for diffusion (B, c) standard normal numbers, for quantised (B, J) uniform ones in [0, 1); the other kinds have
-    one answer. codebooks: (J, K, c), for quantised.
+    draws: for diffusion standard normal numbers, (B, c), with eta (B, samples, c); for quantised (B, J) uniform ones in
+    [0, 1); the other kinds have one answer. codebooks: (J, K, c), for quantised and residual.
 
     Shapes: concepts (B, T, c), normalised, at most ``config.context`` of them -> (B, c), normalised.
     """
     if config.kind == "diffusion":
         return _denoised(concepts, params, config, draws)
-    if config.kind == "quantised":
-        return _drawn(concepts, params, config, draws, codebooks)
+    if config.kind in ("quantised", "residual"):
+        return _coded(concepts, params, config, draws, codebooks)
     return base_lcm(concepts, params, config)[0][:, -1]
 
 
 def _denoised(concepts, params, config, draws):
-    """Noise of deviation ``start``, taken off in ``samples`` steps under guidance."""
+    """Noise of deviation ``start``, the first of the draws, taken off in ``samples`` steps under guidance."""
     context, _ = contextualise(concepts, params, config)
     levels = zero_terminal_snr(cosine_levels(config.steps))
     visited = trailing_steps(config.steps, config.samples)
     sees = {keep: tower_mask(np.full(concepts.shape[:2], keep))[:, :, -1:] for keep in (True, False)}
-    x = (config.start * draws).astype(context.dtype)
+    draws = draws.reshape(len(draws), -1, draws.shape[-1]).astype(context.dtype)
+    x = config.start * draws[:, 0]
     for i, step in enumerate(visited):
         times = np.full((len(x), 1), step)
         clean = denoise(x[:, None], times, context, sees[True], params, config)[0][:, 0]
@@ -42,18 +43,22 @@ def _denoised(concepts, params, config, draws):
             alone = denoise(x[:, None], times, context, sees[False], params, config)[0][:, 0]
             clean = guided(clean, alone, config.guidance, config.rescale)
         following = float(levels[visited[i + 1]]) if i + 1 < len(visited) else 1.0
-        x = ddim_step(x, clean, float(levels[step]), following, config.noise_scale)
+        fresh = draws[:, i + 1] if config.eta and following < 1 else None
+        x = ddim_step(x, clean, float(levels[step]), following, config.noise_scale, config.eta, fresh)
     return x
 
 
-def _drawn(concepts, params, config, draws, codebooks):
-    """Codes, each drawn given those before it; what they add up to."""
+def _coded(concepts, params, config, draws, codebooks):
+    """Codes, each given those before it: drawn, or for residual the nearest to what is left; what they add up to."""
     context = contextualise(concepts, params, config)[0][:, -1:]
     codes = np.zeros((len(concepts), config.codebooks), np.int64)
     for j in range(config.codebooks):
         so_far = partial_sums(codes, codebooks)[0][:, None, j : j + 1]
-        logits = code_logits(context, so_far, params, config, j)[0][:, 0, 0]
-        codes[:, j] = sample(probabilities(logits, config.temperature), draws[:, j])
+        found = code_logits(context, so_far, params, config, j)[0][:, 0, 0]
+        if config.kind == "residual":
+            codes[:, j] = quantise(found, codebooks[j : j + 1])[:, 0]
+        else:
+            codes[:, j] = sample(probabilities(found, config.temperature), draws[:, j])
     return partial_sums(codes, codebooks)[0][:, -1]
 
 

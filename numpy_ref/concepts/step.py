@@ -48,13 +48,14 @@ def loss_and_grads(params, batch, config, frozen=None):
         decoder     cross-entropy of the next sentence, read from the prediction by the frozen decoder (arXiv:2508.05305)
         diffusion   squared distance of the next concept and what the denoiser makes of it with noise on it
         quantised   cross-entropy of each code of the next concept, given those before it
+        residual    squared distance of what these codes have left of it and the prediction of that
 
     batch: "concepts" (B, T + 1, c), normalised; for decoder "tokens" (B, T, L + 1) and "lengths" (B, T) of the sentences
     after the first; for diffusion "noise" (B, T, c), "times" (B, T) and "keep" (B, T), see ``tower_mask``.
-    frozen: for decoder (params, config, normaliser) of the auto-encoder, for quantised the codebooks (J, K, c).
+    frozen: for decoder (params, config, normaliser) of the auto-encoder, for quantised and residual the codebooks (J, K, c).
     Returns loss (), grads with the keys of params.
     """
-    losses = {"base": _regression, "decoder": _said, "diffusion": _diffusion, "quantised": _quantised}
+    losses = {"base": _regression, "decoder": _said, "diffusion": _diffusion, "quantised": _quantised, "residual": _residual}
     return losses[config.kind](params, batch, config, frozen)
 
 
@@ -102,11 +103,22 @@ def _diffusion(params, batch, config, frozen):
 
 
 def _quantised(params, batch, config, frozen):
-    before, after = batch["concepts"][:, :-1], batch["concepts"][:, 1:]
-    codes = quantise(after, frozen)
-    context, context_vjp = contextualise(before, params, config)
-    logits, logits_vjp = code_logits(context, partial_sums(codes, frozen)[0][..., :-1, :], params, config)
-    loss, loss_vjp = cross_entropy(logits, codes)
-    dcontext, grads = logits_vjp(loss_vjp(1.0))
+    codes = quantise(batch["concepts"][:, 1:], frozen)
+    return _by_codes(params, batch, config, frozen, codes, lambda logits, partial: cross_entropy(logits, codes))
+
+
+def _residual(params, batch, config, frozen):
+    after = batch["concepts"][:, 1:, None]
+    codes = quantise(after[:, :, 0], frozen)
+    return _by_codes(params, batch, config, frozen, codes, lambda left, partial: squared_distance(left, after - partial))
+
+
+def _by_codes(params, batch, config, frozen, codes, judge):
+    """Loss and gradients of what is said for every code at once; ``judge``: of that and of what the codes before add up to."""
+    partial = partial_sums(codes, frozen)[0][..., :-1, :]
+    context, context_vjp = contextualise(batch["concepts"][:, :-1], params, config)
+    found, found_vjp = code_logits(context, partial, params, config)
+    loss, loss_vjp = judge(found, partial)
+    dcontext, grads = found_vjp(loss_vjp(1.0))
     grads |= context_vjp(dcontext)[1]
     return loss, {name: grads[name] for name in params}

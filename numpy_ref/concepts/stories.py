@@ -6,6 +6,7 @@ about the next sentence; and the mean of the four, which regression goes for, is
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,8 +21,8 @@ DEEDS = (
     "sweeps the yard.", "waits for rain.",
 )  # fmt: skip
 SENTENCES = tuple(f"{person} {deed}" for person in PEOPLE for deed in DEEDS)
-NUMBER = {sentence: number for number, sentence in enumerate(SENTENCES)}
 CHOICES = 4  # sentences that may follow
+HELD_OUT = 1 << 40  # number of the first held-out story: no training comes so far
 DOUBT = 0.05  # the judge gives this much to all sentences alike, so that what can't follow is unlikely, not impossible
 
 
@@ -52,9 +53,32 @@ def draw_stories(seed, first, count, length):
     return ids
 
 
-def numbers_of(tokens):
+@dataclass(frozen=True)
+class Grammar:
+    """The stories of this file, as what the experiment learns from; `texts.py` has the same for a text of one's own."""
+
+    seed: int
+    length: int
+    sentences = SENTENCES
+    learnt = len(SENTENCES)
+
+    def stories(self, first, count):
+        """Stories to learn from: ids (count, length)."""
+        return draw_stories(self.seed, first, count, self.length)
+
+    def held_out(self, count):
+        """Stories that nothing learns from: ids (count, length)."""
+        return draw_stories(self.seed, HELD_OUT, count, self.length)
+
+    def judged(self, said, stories):
+        """Means of ``judged``."""
+        found = judged(said, stories, self.seed)
+        return {name: float(values.mean()) for name, values in found.items()}
+
+def numbers_of(tokens, sentences=SENTENCES):
     """Ids of the sentences that rows of tokens spell, -1 for what is none of them."""
-    return np.array([NUMBER.get(text, -1) for text in to_text(tokens)], np.int64)
+    number = {sentence: place for place, sentence in enumerate(sentences)}
+    return np.array([number.get(text, -1) for text in to_text(tokens)], np.int64)
 
 
 def judged(said, stories, seed):

@@ -1,8 +1,9 @@
 """Two-tower diffusion (arXiv:2412.08821, section 2.3.4): one tower reads the context, the other takes noise off a concept.
 
 The denoiser works on every sentence's successor at once. There is no attention between the noisy concepts: each looks at
-the context alone, which the first tower has made. Unlike the paper's, its attention turns queries and keys by their places
-(RoPE), so that the last sentence can be told from the first: small models learn much faster so.
+the context alone, which the first tower has made. Two things are not as in the paper. Its attention turns queries and keys
+by their places (RoPE), so that the last sentence can be told from the first: small models learn much faster so. And the
+paper's blocks begin with self-attention in which every place sees itself alone; that is one more matrix, and left out.
 """
 
 import numpy as np

@@ -24,6 +24,17 @@ DEFINITION = "words for people: the wings compute"
 
 NAME, RESULTS, REPORT, PICTURE = "context.json", "results.jsonl", "report.md", "accuracy.png"
 SEEDS = 3
+MODELS = """What a word's vector is made of:
+
+- **static**: the vector of the id alone. Both words share it, so this model can only learn which of the two is commoner.
+- **bag**: the mean of the words before, mixed in by a gate.
+- **gate**: attention over the words before, mixed in by a gate.
+- **film**: attention over the words before, which scales and shifts the vector (FiLM).
+- **plain**: a transformer block as large as *gate*.
+
+**Information**: what a guess says about the word, the mutual information within each pair, on average over places; a model that
+always guesses the commoner word has 0. It is estimated from counts, which makes it a little too large where pairs are rare.
+**Loss**: held-out cross-entropy; 0.693 is that of a coin. No model sees the word's future: the tests prove it."""
 TRAINING = TrainConfig(steps=600, batch=128, lr=3e-3, warmup=30, eval_every=150)
 TRAINED = ("steps", "batch", "lr", "warmup", "final_lr", "schedule", "weight_decay", "clip", "eval_every", "seed", "device")
 
@@ -143,7 +154,7 @@ def report(out, found, words, source, config, train, sizes):
         "# Words in context", "",
         f"{config.pairs} pseudo-words of {source}, each two words of about equal frequency under one id: {sizes[0]:,} places to "
         f"learn from, {sizes[1]:,} in held-out documents. A model sees the {config.span} words before and has to say which word "
-        f"stood there. {train.steps} steps of {train.batch}; mean of the seeds (lowest to highest).", "", *lines, "",
+        f"stood there. {train.steps} steps of {train.batch}; mean of the seeds (lowest to highest).", "", MODELS, "", *lines, "",
         f"![right guesses]({PICTURE})",
     ])  # fmt: skip
     replace(out / REPORT, lambda file: file.write((text + "\n").encode()))

@@ -15,7 +15,8 @@ def byte_embedding(tokens, params):
 
         y_t = E[x_t] + sum over n of E_n[hash of x_{t-n+1} ... x_t]
 
-    params: "byte_embedding.weight" (256, d), "ngrams.N.weight" (rows, d)?.
+    params: "byte_embedding.weight" (256, d), "ngrams.N.weight" (rows, d)?. BLT divides the sum by the number of its terms;
+    here the norms of the blocks do that.
 
     Shapes: tokens (B, T) -> (B, T, d);  vjp: dy (B, T, d) -> grads of these parameters.
     """

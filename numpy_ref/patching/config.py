@@ -112,7 +112,8 @@ def _before_patches(config):
     if config.kind == "blt":
         return {"pool.weight": (g, d)} | _attention_shapes("gather", d)
     if config.kind == "hnet":
-        return {"route.query.weight": (d, d), "route.key.weight": (d, d), "enlarge.weight": (g, d)}
+        router = {"route.query.weight": (d, d), "route.key.weight": (d, d)}
+        return {"encoder_norm.weight": (d,)} | router | {"enlarge.weight": (g, d)}
     return {}
 
 

@@ -52,7 +52,9 @@ class Corpus:
 def texts(source, settings):
     """(training text, text of the entropy model, held-out text) of a corpus, repeated passages left out.
 
-    Documents are taken in the order of the hash of their names until there are enough. Raises UserError for too little.
+    Documents are taken in the order of the hash of their names until there are enough. What is measured, at most about
+    ``eval_bytes``, is the beginning of every held-out document, the same share of each: one long document would stand for
+    all. Raises UserError for too little.
     """
     found, limit = documents(source), int(settings.megabytes * 1e6)
     chosen, size = [], 0
@@ -62,11 +64,11 @@ def texts(source, settings):
             size += document.size
     sides = {"train": [], "validation": []}
     for side, _, text in deduplicated(*split(chosen, 0.1)):
-        sides[side].append(text + "\n\n")
-    borders = np.cumsum([len(text) for text in sides["train"]])
-    parted = int(np.searchsorted(borders, borders[-1] / ENTROPY_PART)) + 1 if len(borders) else 0
-    train, entropy, held_out = sides["train"][parted:], sides["train"][:parted], sides["validation"]
-    train, entropy, held_out = ("".join(part) for part in (train, entropy, held_out))
+        sides[side].append(text)
+    share = min(1.0, settings.eval_bytes / max(1, sum(map(len, sides["validation"]))))
+    held_out = [text[: math.ceil(share * len(text))] for text in sides["validation"]]
+    parts = *parted(sides["train"]), held_out
+    train, entropy, held_out = ("".join(text + "\n\n" for text in part) for part in parts)
     shortest = min(len(train), len(entropy), len(held_out))
     if shortest < 4 * settings.context:
         raise UserError(
@@ -74,6 +76,25 @@ def texts(source, settings):
             f"give more text, or a smaller --context than {settings.context}"
         )
     return train, entropy, held_out
+
+
+def parted(documents):
+    """(documents to train on, documents for the entropies) of a list of texts.
+
+    A document goes to the entropies as long as they have at most one ENTROPY_PART of all so far: they get documents from
+    everywhere, and none that would be most of what they have. If no document is short enough, the shortest.
+    """
+    train, entropy, size, total = [], [], 0, 0
+    for text in documents:
+        total += len(text)
+        if size + len(text) <= total / ENTROPY_PART:
+            entropy.append(text)
+            size += len(text)
+        else:
+            train.append(text)
+    if not entropy and train:
+        entropy = [train.pop(min(range(len(train)), key=lambda i: len(train[i])))]
+    return train, entropy
 
 
 def corpus(source, settings, train_tokenizer, tokenizer):

@@ -10,17 +10,21 @@ from numpy_ref.patching.chunking import ema_scan, ratio_loss, route, select, spr
 def hnet(tokens, params, config, straight_through=True):
     """Logits of the next byte, the ratio loss, and where chunks begin.
 
-        h = encoder(embedded bytes)        p = route(h)        a chunk begins where p > 1/2
+        h = norm(encoder(embedded bytes))        p = route(h)        a chunk begins where p > 1/2
         z = R norm(global transformer(U h at the borders))                     every chunk
         u = spread(ema_scan(z, p at the borders), p)                           every byte
         logits = head(decoder(u + S h)),    S = 0 at the beginning of training
 
-    Encoder and decoder are transformers here, where the paper has state space models. straight_through: see ``spread``.
+    Each of the three networks ends in a norm (section 2.3.1): without the encoder's, S would have to grow by as much as
+    the bytes are smaller than the chunks before the decoder heard of them. Encoder and decoder are transformers here,
+    where the paper has state space models; U and R take the place of its padding to more features and cutting to fewer.
+    straight_through: see ``spread``.
 
     Shapes: tokens (B, T) -> ((B, T, V), (), bool (B, T));  vjp: dlogits, dratio -> grads with the keys of params.
     """
     x, embed_vjp = byte_embedding(tokens, params)
-    h, encoder_vjp = stack(x, with_prefix(params, "encoder"), config.stack("encoder"))
+    raw, encoder_vjp = stack(x, with_prefix(params, "encoder"), config.stack("encoder"))
+    h, encoder_norm_vjp = rms_norm(raw, params["encoder_norm.weight"], config.stack("encoder").norm_eps)
     p, route_vjp = route(h, with_prefix(params, "route"))
     borders = p.real > 0.5
     chosen, select_vjp = select(h, borders)
@@ -48,7 +52,8 @@ def hnet(tokens, params, config, straight_through=True):
         dchosen, grads["enlarge.weight"], _ = enlarge_vjp(dlarge)
         dp = dp + strength_vjp(dstrength[..., None])[..., 0] + ratio_vjp(dratio)
         dh_route, route_grads = route_vjp(dp)
-        dx, encoder_grads = encoder_vjp(dh + select_vjp(dchosen) + dh_route)
+        draw, grads["encoder_norm.weight"] = encoder_norm_vjp(dh + select_vjp(dchosen) + dh_route)
+        dx, encoder_grads = encoder_vjp(draw)
         parts = {"decoder": decoder_grads, "global": global_grads, "route": route_grads, "encoder": encoder_grads}
         for prefix, found in parts.items():
             grads |= under(prefix, found)

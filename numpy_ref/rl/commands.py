@@ -19,7 +19,7 @@ from numpy_ref.reward import preferences
 from numpy_ref.reward.judging import opened_reward_model
 from numpy_ref.rl import pictures
 from numpy_ref.rl.prompts import FilePrompts, Speech, TaskPrompts
-from numpy_ref.rl.rewards import Judge, Model, named
+from numpy_ref.rl.rewards import BUILT_IN, Judge, Model, named
 from numpy_ref.rl.settings import KINDS, TRAINING, read, write
 from numpy_ref.tasks import builtin
 from numpy_ref.tokenizer_commands import keep, speaking
@@ -28,6 +28,7 @@ DEFINITION = "words for people: the wings compute"
 
 PICTURE = "training_curve.png"
 ASKED = ("task", "data", "reward")  # options that say what is learnt
+UNLIKE = ("init_std", "dropout")  # in which a critic's model may be unlike the policy
 
 
 def ppo(wing, options):
@@ -47,14 +48,16 @@ def _train(wing, options, name, train_policy):
     speech = Speech(wing.encode, lambda ids: _text(wing, ids), wing.chat)
     source = _prompts(asked, speech, train.seed)
     rewards, critic = _rewards(wing, options, asked)
+    model = dataclasses.replace(base.model_config, output="tokens")
+    extra = {"reward": _begins(critic, model)} if getattr(settings, "critic", None) == "critic" else {}
+    if isinstance(source, FilePrompts):
+        _check_prompts(source, rewards, model, settings)
     if not resume:
         keep(wing, out)
         write(out, name, settings, asked)
-    model = dataclasses.replace(base.model_config, output="tokens")
-    extra = {"reward": critic} if name == "ppo" and settings.critic == "critic" else {}
     facts = f"{settings.prompts} prompts x {settings.group} completions a step, {train.steps} steps"
     say(f"{parameter_count(model):,} parameters; {facts}; run folder {out}")
-    progress = Progress(train.steps)
+    progress = Progress(train.steps, rewards=True)
     left = None if seconds is None else seconds - (perf_counter() - start)
     try:
         run = train_policy(
@@ -86,7 +89,7 @@ def _fresh(wing, options, out, name):
     base = opened(wing, options)
     if any(checkpoint_file.is_quantized(value) for value in base.params.values()):
         raise UserError(f"the model in {options.checkpoint} is quantised: it can generate, but not train; give the original")
-    train = dataclasses.replace(TRAINING, **given(options, TrainConfig))
+    train = _training(TRAINING, options)
     settings = KINDS[name](**given(options, KINDS[name]))
     asked = {key: getattr(options, key) for key in ASKED if hasattr(options, key)}
     if settings.adaptive and len(asked.get("task", [])) < 2:
@@ -105,7 +108,13 @@ def _resumed(wing, options, out, name):
         if value != had.get(key):
             raise UserError(f"the run in {out} has {key}={had.get(key)!r}, not {value!r}; start a new run for that")
     base = checkpoint_file.Run(model, train, {}, {})
-    return speaking(wing, out), base, dataclasses.replace(train, **given(options, TrainConfig)), settings, asked
+    return speaking(wing, out), base, _training(train, options), settings, asked
+
+
+def _training(before, options):
+    """The TrainConfig with the options. It wants ``accumulate`` to divide a batch, which here a rollout takes the place of."""
+    found = given(options, TrainConfig)
+    return dataclasses.replace(before, **found, **({"batch": found["accumulate"]} if "accumulate" in found else {}))
 
 
 def _prompts(asked, speech, seed):
@@ -118,12 +127,24 @@ def _prompts(asked, speech, seed):
     return FilePrompts((preferences if compared else instructions).read(path), speech, seed)
 
 
+def _check_prompts(source, rewards, model, settings):
+    """What of a file of prompts can be known before the first step."""
+    if not model.endless:
+        source.check(model.context, settings.tokens)
+    asking = [reward.name for reward in rewards if reward.name in BUILT_IN]
+    if asking and source.held_out(1)[0].example is None:
+        raise UserError(
+            f"these prompts have no answers, which the reward {asking[0]!r} compares with; give --reward the run folder of a "
+            "reward model or a function module:name, or prompts with answers"
+        )
+
+
 def _missing(path):
     raise UserError(f"there is no file {path}; give JSONL with a prompt a line, as `sft` or `reward` take them")
 
 
 def _rewards(wing, options, asked):
-    """(the rewards asked for, parameters of the first reward model among them or None). A number behind "=" is a weight."""
+    """(the rewards asked for, the Run of the first reward model among them or None). A number behind "=" is a weight."""
     found, critic = [], None
     for text in asked.get("reward", ["right"]):
         text, weight = _weight(text)
@@ -131,7 +152,7 @@ def _rewards(wing, options, asked):
             run = opened_reward_model(wing, text, options)
             if speaking(wing, text).chat != wing.chat:
                 raise UserError(f"the reward model {text} knows another chat format than the policy; train it from the policy")
-            critic = critic or run.params
+            critic = critic or run
             found.append(Model(Path(text).name, _judging(wing, run), weight))
         else:
             found.append(named(text, weight))
@@ -139,6 +160,20 @@ def _rewards(wing, options, asked):
     if len(set(names)) < len(names):
         raise UserError(f"two rewards are called {max(names, key=names.count)!r}; give each once, with a weight: NAME=0.5")
     return tuple(found), critic
+
+
+def _begins(reward, model):
+    """The parameters of a reward model, for a critic apart to begin with; None for None."""
+    if reward is None:
+        return None
+    ours, theirs = (dataclasses.asdict(dataclasses.replace(config, output="tokens")) for config in (model, reward.model_config))
+    for name, value in ours.items():
+        if theirs[name] != value and name not in UNLIKE:
+            raise UserError(
+                f"a critic apart begins as the reward model, which has {name}={theirs[name]!r} where the policy has {value!r}; "
+                "train a reward model from the policy, or take --critic value"
+            )
+    return reward.params
 
 
 def _weight(text):

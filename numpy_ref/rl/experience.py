@@ -81,10 +81,11 @@ def _described(batch, parts, failures, settings):
         "length": float(np.mean(batch["lengths"])),
         "length_max": float(np.max(batch["lengths"])),
         "ended": float(np.mean(batch["ended"])),
-        "zero_variance": float(np.mean(~informative(*groups))),
         "new_tokens": int(np.sum(batch["lengths"])),
         "failed": {name: failures.get(name, 0) for name in parts},
     }
+    if settings.group > 1:
+        facts["zero_variance"] = float(np.mean(~informative(*groups)))
     fine = {name: [score for score in scores if np.isfinite(score)] for name, scores in parts.items()}
     return facts | {"parts": {name: float(np.mean(scores)) if scores else 0.0 for name, scores in fine.items()}}
 

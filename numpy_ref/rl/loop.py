@@ -15,11 +15,11 @@ from numpy_ref.files import replace
 from numpy_ref.rl.evaluate import held_out
 from numpy_ref.rl.experience import gather
 from numpy_ref.rl.kl import adapted_coefficient, kl_estimate
-from numpy_ref.rl.parts import policy_config, policy_params
+from numpy_ref.rl.parts import policy_config, policy_params, require_reference
 from numpy_ref.rl.pictures import BEFORE
 from numpy_ref.rl.policy import policy, with_value
 from numpy_ref.rl.prompts import adapted_level
-from numpy_ref.rl.record import row
+from numpy_ref.rl.record import row, tell_cold
 from numpy_ref.rl.step import learn
 from numpy_ref.training import checkpoint
 from numpy_ref.training.optimizer import init_states
@@ -46,8 +46,9 @@ def reinforce(
         return held_out(own, config, prompts, source.speech, judge, settings, run.train_config.seed)
 
     if run.step == 0:
-        before = json.dumps(measured()) + "\n"
-        replace(Path(out) / BEFORE, lambda file: file.write(before.encode()))
+        before = measured()
+        replace(Path(out) / BEFORE, lambda file: file.write((json.dumps(before) + "\n").encode()))
+        tell_cold(before, report)
     return drive(run, out, step, measured, checkpoint.snapshot, stop_after, report, seconds, sample)
 
 
@@ -104,6 +105,7 @@ def resumed(model_config, train_config, out):
     if not {"rollouts", "level", "kl"} <= set(run.extra):
         raise UserError(f"the run in {out} has not learnt from rewards; begin with it by --checkpoint, in another --out")
     run.train_config = train_config
+    require_reference(out)
     return run, checkpoint.load(Path(out) / "reference", dtype).params
 
 

@@ -5,6 +5,10 @@
 """
 
 import dataclasses
+from pathlib import Path
+
+from numpy_ref import checkpoint_file
+from numpy_ref.errors import UserError
 
 DEFINITION = "names of parameters: no arithmetic"
 
@@ -41,3 +45,13 @@ def critic_config(config):
 def with_critic(params, critic):
     """The parameters of a policy and of a critic apart in one."""
     return params | {f"{_CRITIC}{name}": value for name, value in critic.items()}
+
+
+def require_reference(out):
+    """UserError where a run folder has lost the policy that the run began with."""
+    folder = Path(out) / "reference"
+    if not checkpoint_file.exists(folder):
+        raise UserError(
+            f"there is no checkpoint at {folder}, of the policy that distances are measured from; put the folder back, or start "
+            "a new run by --checkpoint"
+        )

@@ -110,6 +110,16 @@ class FilePrompts:
         """The first held-out Prompts, at most ``count``."""
         return [self._as_prompt(one) for one in self.kept[:count]]
 
+    def check(self, context, tokens):
+        """Raises UserError, with its place, for the first prompt that leaves no room for ``tokens`` in a context."""
+        for one in (*self.kept, *self.items):
+            length = len(self._as_prompt(one).ids)
+            if length + tokens > context:
+                raise UserError(
+                    f"{getattr(one, 'place', 'a prompt')}: the prompt has {length} tokens, which with {tokens} new ones do not fit "
+                    f"the context of {context}; shorten it, or ask for fewer by --tokens"
+                )
+
     def _prompt(self, number):
         epoch, place = divmod(number, len(self.items))
         order = sorted(range(len(self.items)), key=lambda item: Draws("order", self.seed, epoch, item).below(1 << 62))

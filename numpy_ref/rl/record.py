@@ -48,3 +48,13 @@ def row(facts, metrics, scored, updated):
     rate = facts["new_tokens"] / max(sum(seconds.values()), 1e-9)
     kept = {name: value for name, value in facts.items() if name not in (*SUMS, "rollouts", "drawn")}
     return metrics | kept | seconds | {"new_tokens": facts["new_tokens"], "new_tokens_per_second": rate}
+
+
+def tell_cold(before, report):
+    """A note to ``report`` (a Progress, or None) if no sample of any held-out prompt is right before the first step."""
+    found = {int(name.removeprefix("pass_")): share for name, share in before.items() if name.startswith("pass_")}
+    if report and found and not max(found.values()):
+        report.note(
+            f"none of the held-out prompts is answered right in {max(found)} samples of each: rewards for right answers alone will "
+            "teach nothing; fine-tune longer, begin with an easier --task, or add --reward closeness"
+        )

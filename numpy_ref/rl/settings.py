@@ -25,6 +25,11 @@ ON_ERRORS = ("skip", "stop")
 TRAINING = TrainConfig(
     steps=160, lr=5e-5, warmup=10, final_lr=1.0, weight_decay=0.0, dtype="float32", eval_every=40, save_every=40
 )
+# What reinforcement learning takes of it; the rest (smoothed labels, packed documents, ...) is of no use to a policy.
+TRAINED = (
+    "steps", "accumulate", "lr", "warmup", "final_lr", "schedule", "cooldown", "optimizer", "momentum", "beta1", "beta2", "eps",
+    "weight_decay", "clip", "ema", "dtype", "device", "seed", "eval_every", "save_every", "keep", "bad_steps",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,10 @@ class PPOConfig(RLConfig):
 class GRPOConfig(RLConfig):
     """Which objective, and what a group's rewards are compared with."""
 
-    objective: str = option("dapo", "what is clipped, and what losses are averaged over", OBJECTIVES)
+    objective: str = option(
+        "dapo", "what is clipped, and what losses are averaged over (the papers' gspo: clip_low 3e-4, clip_high 4e-4; cispo: clip_high 4)",
+        OBJECTIVES,
+    )  # fmt: skip
     baseline: str = option("deviation", "advantages: over the group's deviation, from its mean, or from the others'", BASELINES)
     dynamic: int = option(0, "further rollouts to replace groups whose rewards are all equal")
 
@@ -126,6 +134,8 @@ class GRPOConfig(RLConfig):
         require(self, "dynamic", lambda v: isinstance(v, int) and v >= 0, "a whole number of at least 0")
         if self.group == 1 and self.baseline != "mean":
             raise UserError(f"group=1 has nothing to compare with under baseline={self.baseline!r}; take a group of at least 2")
+        if self.dual_clip and self.objective in ("gspo", "cispo"):
+            raise UserError(f"{self.objective} has no dual clip; leave dual_clip at 0, or take dapo, grpo or dr_grpo")
         if self.kl_target and not self.kl_loss:
             raise UserError("kl_target adapts a weight that is 0; give kl_loss to begin with")
 

@@ -15,17 +15,18 @@ def draw_step(source):
     next_level = source.choice(level, 0.5 * (1 + level), 1.0)
     source.event("from noise alone", level == 0)
     source.event("to the end", next_level == 1)
-    arrays = {name: source.array(name, shape, PLAIN) for name in ("x", "clean")}
-    scale = source.choice(1.0, 1.0, 1.01)
+    arrays = {name: source.array(name, shape, PLAIN) for name in ("x", "clean", "fresh")}
+    scale, eta = source.choice(1.0, 1.0, 1.01), source.choice(0.0, 0.5, 1.0)
     source.event("scaled noise", scale != 1)
-    return source.case(arrays, level=level, next_level=next_level, noise_scale=scale)
+    source.event("fresh noise", eta > 0 and level < next_level < 1)
+    return source.case(arrays, level=level, next_level=next_level, noise_scale=scale, eta=eta)
 
 
 def step_terms(arguments, dy, unit):
     """x and the clean vector enter with weights of their own, so that equal parts no longer cancel before the division."""
     level, following = arguments["level"], arguments["next_level"]
     ratio = np.sqrt((1 - following) / (1 - level))
-    return {"value": abs(arguments["clean"]) * (1 + 2 * ratio) + ratio * abs(arguments["x"])}
+    return {"value": abs(arguments["clean"]) * (1 + 2 * ratio) + ratio * (abs(arguments["x"]) + abs(arguments["fresh"]))}
 
 
 DDIM_STEP = Component(
@@ -34,16 +35,20 @@ DDIM_STEP = Component(
     torch=torch_ddim.ddim_step,
     draw=draw_step,
     cancellation=step_terms,
-    events=("from noise alone", "to the end", "scaled noise"),
+    events=("from noise alone", "to the end", "scaled noise", "fresh noise"),
     compiles=False,
     bugs=(
         Bug("levels for their roots", "numpy", "math.sqrt(next_level) * clean", "next_level * clean"),
-        Bug("the noise of the step before", "numpy", "math.sqrt(1.0 - next_level) * noise", "math.sqrt(1.0 - level) * noise"),
+        Bug("the noise of the step before", "numpy", "max(0.0, 1.0 - next_level - variance)", "max(0.0, 1.0 - level - variance)"),
+        Bug("fresh noise on top of all the old", "numpy", "1.0 - next_level - variance", "1.0 - next_level", needs=("fresh noise",)),
+        Bug("eta for its square", "numpy", "eta**2", "eta", needs=("fresh noise",)),
+        Bug("variance for deviation", "numpy", "math.sqrt(variance) * fresh", "variance * fresh", needs=("fresh noise",)),
         Bug("the noisy vector for the clean one", "numpy", "math.sqrt(next_level) * clean", "math.sqrt(next_level) * x"),
         Bug("noise not divided", "numpy", "(1.0 / (math.sqrt(1.0 - level) * noise_scale))", "1.0", needs=()),
         Bug("multiplied by the scale", "numpy", "* noise_scale))", "/ noise_scale))", needs=("scaled noise",)),
         Bug("signal left in the noise", "torch", "(math.sqrt(next_level) - noise * math.sqrt(level))", "math.sqrt(next_level)"),
-        Bug("levels exchanged", "torch", "math.sqrt(1 - next_level) / (math.sqrt(1 - level)", "math.sqrt(1 - level) / (math.sqrt(1 - level)"),
+        Bug("levels exchanged", "torch", "math.sqrt(max(0, 1 - next_level - variance))", "math.sqrt(max(0, 1 - level - variance))"),
+        Bug("nothing drawn anew", "torch", "if variance else y", "if variance < 0 else y", needs=("fresh noise",)),
     ),
 )  # fmt: skip
 

@@ -49,6 +49,8 @@ HNET = Component(
         Bug("chunks without a gradient to the bytes", "torch", "linear(select(h, borders),", "linear(select(h.detach(), borders),", dtype="float64"),
         Bug("borders at every byte", "torch", "borders = p > 0.5", "borders = p > -1", dtype="float64"),
         Bug("another target", "torch", "config.target)", "config.target + 1)", dtype="float64"),
+        Bug("encoder without its norm", "numpy", 'rms_norm(raw, params["encoder_norm.weight"], config.stack("encoder").norm_eps)', "raw, lambda d: (d, 0 * params[\"encoder_norm.weight\"])", dtype="float64"),
+        Bug("no norm behind the encoder", "torch", '    h = rms_norm(h, params["encoder_norm.weight"], config.stack("encoder").norm_eps)', '    h = 1.0 * h + 0 * params["encoder_norm.weight"]', dtype="float64"),
         Bug("global norm left out", "torch", 'rms_norm(x, params["global_norm.weight"], config.stack("global").norm_eps)', "x", dtype="float64"),
     ),
 )  # fmt: skip

@@ -11,7 +11,9 @@ PLAIN = ("one", "small", "sixteen")
 
 
 def draw(source):
-    config = small_concepts(source, "quantised", codebooks=source.integer(1, 4), entries=source.size(9))
+    kind = source.choice("quantised", "residual")
+    source.event(kind)
+    config = small_concepts(source, kind, codebooks=source.integer(1, 4), entries=source.size(9))
     batch, length = source.integer(1, 2), source.integer(1, 5)
     first = source.integer(0, config.codebooks - 1)
     count = source.integer(1, config.codebooks - first)
@@ -32,7 +34,7 @@ CODE_LOGITS = Component(
     draw=draw,
     differentiable=("context", "params"),
     kernels=KERNELS,
-    events=("not from the first codebook", "several codebooks"),
+    events=("not from the first codebook", "several codebooks", "quantised", "residual"),
     weight=8,
     compiles=False,
     bugs=(

@@ -43,9 +43,9 @@ CONTEXTUAL = Component(
         Bug("attention has no gradient", "numpy", "dx + dx_past,", "dx,", needs=("gate",)),
         Bug("no places", "numpy", "config.block, phases=phases)", "config.block)", needs=("plain",)),
         Bug("context and word exchanged", "numpy", "modulate(x, c, with_prefix", "modulate(c, x, with_prefix", needs=("film",)),
-        Bug("the whole text in the bag", "torch", "past_mean(x, config.span)", "x.mean(1, keepdim=True).expand_as(x)", needs=("bag",)),
-        Bug("heads forgotten", "torch", '"past"), config.heads)', '"past"), config.heads); context = context.roll(1, -1)', needs=("gate",)),
-        Bug("context of the place before", "torch", "return film(x, context,", "return film(x, context.roll(1, 1),", needs=("film",)),
+        Bug("the whole text in the bag", "torch", "past_mean(x, config.span, last)", "x.mean(1, keepdim=True).expand_as(x)", needs=("bag",)),
+        Bug("heads forgotten", "torch", '"past"), config.heads, last)', '"past"), config.heads, last); context = context.roll(1, -1)', needs=("gate",)),
+        Bug("context of the place before", "torch", "return film(own, context,", "return film(own, context.roll(1, 1),", needs=("film",)),
     ),
 )  # fmt: skip
 

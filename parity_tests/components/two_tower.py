@@ -83,10 +83,10 @@ CROSS_ATTENTION = Component(
         Bug("queries turned, keys not", "numpy", "rotary(key, cos, sin)", "rotary(key, cos * 0 + 1, sin * 0)"),
         Bug("a residual of its own", "numpy", "return y, vjp", "return x + y, vjp"),
         Bug("heads side by side in each feature", "numpy", "np.swapaxes(x.reshape(*x.shape[:2], heads, -1), 1, 2)", "np.moveaxis(x.reshape(*x.shape[:2], -1, heads), 3, 1)", "_heads"),
-        Bug("values first", "torch", "key, value = linear", "value, key = linear"),
-        Bug("no places", "torch", "query, key = rotary(", "_ = rotary("),
+        Bug("values first", "torch", "key, value = linear", "value, key = linear", "_keys"),
+        Bug("no places", "torch", "return rotary(key, cos, sin), value", "return key, value", "_keys"),
         Bug("everything is seen in Torch", "torch", "(query, key, value, mask)", "(query, key, value)"),
-        Bug("memory without a gradient", "torch", "linear(memory,", "linear(memory.detach(),"),
+        Bug("memory without a gradient", "torch", "linear(memory,", "linear(memory.detach(),", "_keys"),
     ),
 )  # fmt: skip
 

@@ -45,9 +45,10 @@ def loss_and_grads(params, batch, config, frozen=None):
     """The loss of the kind that ``config`` names, and its gradient; batch and frozen as on the other side.
 
     base: squared distance; decoder: cross-entropy of the next sentence through the frozen decoder (arXiv:2508.05305);
-    diffusion: squared distance of the denoised concept; quantised: cross-entropy of the codes.
+    diffusion: squared distance of the denoised concept; quantised: cross-entropy of the codes;
+    residual: squared distance of what each code has to say.
     """
-    losses = {"base": _regression, "decoder": _said, "diffusion": _diffusion, "quantised": _quantised}
+    losses = {"base": _regression, "decoder": _said, "diffusion": _diffusion, "quantised": _quantised, "residual": _residual}
     before, after = batch["concepts"][:, :-1], batch["concepts"][:, 1:]
     return _differentiated(lambda leaves: losses[config.kind](leaves, before, after, batch, config, frozen), params)
 
@@ -91,3 +92,9 @@ def _quantised(params, before, after, batch, config, frozen):
     codes = quantise(after, frozen)
     partial = partial_sums(codes, frozen)[..., :-1, :]
     return cross_entropy(code_logits(contextualise(before, params, config), partial, params, config), codes)
+
+
+def _residual(params, before, after, batch, config, frozen):
+    partial = partial_sums(quantise(after, frozen), frozen)[..., :-1, :]
+    left = code_logits(contextualise(before, params, config), partial, params, config)
+    return squared_distance(left, after[:, :, None] - partial)

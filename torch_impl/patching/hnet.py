@@ -14,6 +14,7 @@ def hnet(tokens, params, config, straight_through=True):
     Shapes: tokens (B, T) -> (B, T, V), (), (B, T) bool. The number of chunks is fetched from the device.
     """
     h = stack(byte_embedding(tokens, params), with_prefix(params, "encoder"), config.stack("encoder"))
+    h = rms_norm(h, params["encoder_norm.weight"], config.stack("encoder").norm_eps)  # §2.3.1: each network ends in one
     p = route(h, with_prefix(params, "route"))
     borders = p > 0.5
     x = linear(select(h, borders), params["enlarge.weight"])

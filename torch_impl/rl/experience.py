@@ -81,8 +81,9 @@ def _described(batch, parts, failures, settings):
         "length": lengths.mean(),
         "length_max": lengths.max(),
         "ended": batch["ended"].double().mean(),
-        "zero_variance": (~informative(*groups)).double().mean(),
     }
+    if settings.group > 1:
+        numbers["zero_variance"] = (~informative(*groups)).double().mean()
     fine = {name: [score for score in scores if score - score == 0] for name, scores in parts.items()}
     return {name: float(number) for name, number in numbers.items()} | {
         "new_tokens": int(batch["lengths"].sum()),

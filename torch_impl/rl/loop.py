@@ -11,10 +11,10 @@ from numpy_ref import checkpoint_file
 from numpy_ref.drive import drive
 from numpy_ref.errors import UserError
 from numpy_ref.files import replace
-from numpy_ref.rl.parts import policy_config, policy_params
+from numpy_ref.rl.parts import policy_config, policy_params, require_reference
 from numpy_ref.rl.pictures import BEFORE
 from numpy_ref.rl.prompts import adapted_level
-from numpy_ref.rl.record import row
+from numpy_ref.rl.record import row, tell_cold
 from torch_impl.device import choose_device
 from torch_impl.rl.evaluate import held_out
 from torch_impl.rl.experience import gather
@@ -50,8 +50,9 @@ def reinforce(
         return held_out(own, config, prompts, source.speech, judge, settings, run.train_config.seed)
 
     if run.step == 0:
-        before = json.dumps(measured()) + "\n"
-        replace(Path(out) / BEFORE, lambda file: file.write(before.encode()))
+        before = measured()
+        replace(Path(out) / BEFORE, lambda file: file.write((json.dumps(before) + "\n").encode()))
+        tell_cold(before, report)
     return drive(run, out, step, measured, checkpoint.snapshot, stop_after, report, seconds, sample)
 
 
@@ -106,6 +107,7 @@ def resumed(model_config, train_config, out):
     if not {"rollouts", "level", "kl"} <= set(run.extra):
         raise UserError(f"the run in {out} did not learn from rewards; take it as --checkpoint of a run in another --out")
     run.train_config = train_config
+    require_reference(out)
     return run, checkpoint.load(Path(out) / "reference", dtype, device).params
 
 

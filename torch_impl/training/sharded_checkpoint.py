@@ -82,7 +82,7 @@ def save(folder, run, parallel=None):
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")  # that one process saves is meant so
-            dcp.save(state, storage_writer=_Writer(path, header | {"scalars": scalars}), no_dist=parallel is None)
+            dcp.save(state, storage_writer=_Writer(path, header | {"scalars": scalars}, list(state)), no_dist=parallel is None)
     except dcp.CheckpointException as error:
         raise _first(error) from None
 
@@ -117,10 +117,10 @@ def _first(error):
 
 
 class _Writer(dcp.StorageWriter):
-    """Writes what DCP plans: each process its own file, the first one the header."""
+    """Writes what DCP plans: each process its own file, the first one the header, with the arrays in the order of ``names``."""
 
-    def __init__(self, path, header):
-        self.path, self.header = path, header
+    def __init__(self, path, header, names):
+        self.path, self.header, self.names = path, header, names
 
     def reset(self, checkpoint_id=None):
         pass
@@ -154,7 +154,8 @@ class _Writer(dcp.StorageWriter):
     def finish(self, metadata, results):
         places = {result.index: result.storage_data for part in results for result in part}
         arrays = {}
-        for name, entry in metadata.state_dict_metadata.items():
+        for name in self.names:
+            entry = metadata.state_dict_metadata[name]
             boxes = [(list(chunk.offsets), list(chunk.sizes)) for chunk in entry.chunks]
             chunks = [{"offset": at, "shape": size, **places[MetadataIndex(name, at)]} for at, size in boxes]
             dtype = str(entry.properties.dtype).removeprefix("torch.")
