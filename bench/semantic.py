@@ -36,7 +36,7 @@ EXPERIMENTS = {
     "thoughts": {
         "tiny": "--seeds 1 --steps 4 --batch 4 --eval-every 2 --hops 2 --nodes 4 --width 8 --heads 2",
         "cpu": "--seeds 1",
-        "gpu": "--seeds 5 --hops 8 --nodes 20 --width 128 --steps 10000 --batch 512",
+        "gpu": "--seeds 5 --hops 8 --nodes 20 --codes 32 --width 128 --steps 10000 --batch 512",
     },
     "context": {
         "tiny": "--data pydoc --seeds 1 --steps 2 --batch 8 --pairs 3 --vocab-size 50 --width 8 --heads 2 --span 2",

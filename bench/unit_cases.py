@@ -173,7 +173,7 @@ def thought_step(kind):
 
     def case(side, name):
         settings, config, params = _thinker(side, name, kind)
-        train, stage = UNIT_TRAINING, unit_settings.stage_of(1, 1, settings)
+        train, stage = UNIT_TRAINING, unit_settings.last_stage(settings)
         tokens, targets, places = unit_rows(*pointer_chains(0, 0, train.batch, settings.nodes, settings.hops), stage, settings)
         data, step = side.place((tokens, targets)), side.module("thoughts.step")
         kept = [params, side.module("training.optimizer").init_states(params, train)]

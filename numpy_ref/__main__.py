@@ -25,7 +25,7 @@ from numpy_ref.grpo.loop import train_grpo
 from numpy_ref.ppo.loop import train_ppo
 from numpy_ref.hyperbolic.trainer import Trainer as GraphTrainer
 from numpy_ref.patching.trainer import Trainer
-from numpy_ref.thoughts.evaluate import searched
+from numpy_ref.thoughts.evaluate import by_width, searched
 from numpy_ref.thoughts.loop import train_units
 from numpy_ref.tokenizers import boundless, bpe, unigram, wordpiece
 from numpy_ref.tokenizers.byte import Decoder, encode
@@ -94,6 +94,7 @@ WING = cli.Wing(
     ensemble=ensemble,
     train_units=train_units,
     search_units=searched,
+    search_widths=by_width,
     train_senses=train_senses,
     concepts=CONCEPTS,
     to_numpy=np.asarray,

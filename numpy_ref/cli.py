@@ -74,6 +74,7 @@ class Wing:
     ensemble: Callable | None = None  # reward/model.py
     train_units: Callable | None = None  # thoughts/loop.py
     search_units: Callable | None = None  # thoughts/evaluate.py: searched
+    search_widths: Callable | None = None  # thoughts/evaluate.py: by_width
     train_senses: Callable | None = None  # context/loop.py
     concepts: dict | None = None  # name -> function of concepts/
     chat: Any = None  # the ChatFormat of a model that knows one, whose control ids the decoder then shows

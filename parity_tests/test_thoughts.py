@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from numpy_ref import log
 from numpy_ref.config import ModelConfig, TrainConfig, parameter_shapes
 from numpy_ref.errors import UserError
+from numpy_ref.rng import STREAM_THOUGHTS
 from numpy_ref.thoughts.settings import KINDS, UnitConfig, stage_of
 from parity_tests.components.block import random_parameters
 from parity_tests.trained import run
@@ -99,20 +101,51 @@ def test_a_thought_is_the_state_before_it(wing):
     np.testing.assert_allclose(logits_of(wing, tokens, params, config, settings, (2,)), by_hand, rtol=1e-10, atol=1e-12)
 
 
-def test_straight_through():
-    """Forward one row of the table, backward what the soft choice would hear; the same on both sides."""
+@both
+def test_straight_through(wing):
+    """Forward a row of the table to the last bit, also where the state is far larger; backward all of dy, to state and row."""
     rng = np.random.default_rng(1)
-    scores, table, dy = rng.standard_normal((5, 4)), rng.standard_normal((4, 3)), rng.standard_normal((5, 3))
-    numpy_units, torch_units = (wing.module("thoughts.units") for wing in WINGS)
-    y, vjp = numpy_units.quantise(scores, table)
-    assert np.array_equal(y, table[scores.argmax(1)])
-    soft = numpy_units.quantise(scores, table, False)[1](dy)
-    assert all(np.array_equal(a, b) for a, b in zip(vjp(dy), soft))
-    leaves = [torch.from_numpy(a).requires_grad_() for a in (scores, table)]
-    found = torch_units.quantise(*leaves)
-    np.testing.assert_allclose(found.detach().numpy(), y, rtol=1e-12, atol=1e-15)
-    for one, other in zip(torch.autograd.grad(found, leaves, torch.from_numpy(dy)), soft):
-        np.testing.assert_allclose(one.numpy(), other, rtol=1e-10, atol=1e-14)
+    hidden, table, dy = 1e6 * rng.standard_normal((5, 3)), 0.1 * rng.standard_normal((4, 3)), rng.standard_normal((5, 3))
+    nearest = ((hidden[:, None] - table) ** 2).sum(-1).argmin(1)
+    if wing.package == "numpy_ref":
+        found, vjp = wing.module("thoughts.codes").nearest_code(hidden, table)
+        dhidden, dtable = vjp(dy)
+    else:
+        leaves = [torch.from_numpy(a).requires_grad_() for a in (hidden, table)]
+        found = wing.module("thoughts.codes").nearest_code(*leaves)
+        dhidden, dtable = torch.autograd.grad(found, leaves, torch.from_numpy(dy))
+        found = found.detach()
+    assert np.array_equal(found, table[nearest]) and np.array_equal(dhidden, dy)
+    by_hand = np.array([dy[nearest == code].sum(0) for code in range(4)])
+    np.testing.assert_allclose(np.asarray(dtable), by_hand, rtol=1e-12, atol=1e-12)
+
+
+@both
+def test_fitted_codes_are_means_of_thoughts(wing):
+    """With as many codes as different questions each thought is a code; with fewer each code is the mean of its thoughts."""
+    settings = UnitConfig("code", nodes=3, codes=6)
+    config = small(settings, embedding_scale=2.0)
+    params, question = random_params(config), np.array([[i // 3, i % 3, 1, 2] for i in range(6)])
+    thoughts = wing.call("thoughts.model", "unit_states", question, params, config, settings)[:, -1]
+    for codes in (6, 3):
+        settings = dataclasses.replace(settings, codes=codes)
+        fitted = wing.call("thoughts.codes", "fit_codes", params, question, config, settings, 1)
+        table = wing.call("thoughts.codes", "code_table", fitted, config, settings)
+        assert all(np.array_equal(fitted[name], params[name]) for name in params if name != "token_embedding.weight")
+        assert np.array_equal(fitted["token_embedding.weight"][:-codes], params["token_embedding.weight"][:-codes])
+        nearest = ((thoughts[:, None] - table) ** 2).sum(-1).argmin(1)
+        assert set(nearest) == set(range(codes))
+        means = np.array([thoughts[nearest == code].mean(0) for code in range(codes)])
+        np.testing.assert_allclose(table, means, rtol=1e-9, atol=1e-9)
+
+
+@both
+def test_farthest_first_misses_no_cluster(wing):
+    rng = np.random.default_rng(0)
+    centres = 10.0 * np.eye(8)
+    cluster = np.concatenate([np.repeat(np.arange(7), 20), [7]])  # the last one has a single vector
+    starts = wing.call("thoughts.codes", "farthest_first", centres[cluster] + rng.uniform(-1, 1, (141, 8)), 8)
+    assert sorted(cluster[starts]) == list(range(8))
 
 
 @thinking
@@ -132,10 +165,10 @@ def test_the_question_learns_through_every_thought(kind):
 # -- training -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_both_sides_train_to_the_same_weights(kind, tmp_path):
+@pytest.mark.parametrize("kind, ways", [*((kind, 1) for kind in KINDS), ("span", 2)])
+def test_both_sides_train_to_the_same_weights(kind, ways, tmp_path):
     """A whole run through all stages in float64, one half of it resumed on the other side; then the same measures."""
-    settings = UnitConfig(kind, nodes=3, hops=3, codes=3)
+    settings = UnitConfig(kind, nodes=3, hops=3, codes=3, ways=ways)
     config = small(settings, init_std=0.2, layers=1)
     train, ends = TrainConfig(steps=12, batch=16, lr=0.02, warmup=2, eval_every=0, save_every=0, dtype="float64", device="cpu"), []
     for wing, other in (WINGS, WINGS[::-1]):
@@ -148,6 +181,9 @@ def test_both_sides_train_to_the_same_weights(kind, tmp_path):
         assert measures[0]["read"] == measures[1]["read"] and measures[0]["loss"] == pytest.approx(measures[1]["loss"], rel=1e-9)
         shares = [side.module("thoughts.evaluate").searched(side.array(ends[-1]), config, settings, 40, 2, 3) for side in WINGS]
         assert shares[0] == shares[1] and (shares[0]["beam"] is None) == (kind not in ("span", "code"))
+        if kind in ("span", "code"):
+            widths = [side.module("thoughts.evaluate").by_width(side.array(ends[-1]), config, settings, 40) for side in WINGS]
+            assert widths[0] == widths[1] and all(len(found) == 2 for found in widths[0].values())  # 1 and 2 of 3 choices
         with pytest.raises(UserError, match="other units"):
             wing.module("thoughts.loop").train_units(config, train, dataclasses.replace(settings, codes=2), out, resume=True)
     for name, value in ends[0].items():
@@ -191,6 +227,23 @@ def test_the_curriculum_replaces_one_step_after_the_other():
 
 
 @both
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_held_out_is_measured_at_the_last_stage(wing, kind):
+    """The loss is that of rows whose steps are all units, or all words where words are the units."""
+    settings = UnitConfig(kind, nodes=3, hops=4, codes=3)
+    config = small(settings)
+    params = random_params(config)
+    edges, walk = wing.call("thoughts.task", "pointer_chains", 0, 0, 30, 3, 4, STREAM_THOUGHTS + 1)
+    tokens, targets, places = wing.call("thoughts.task", "unit_rows", edges, walk, 0 if kind == "span" else 3, settings)
+    logits = logits_of(wing, tokens, params, config, settings, places)[..., :-3]
+    rows = [-log_share(line, said) for line, said in zip(logits.reshape(-1, 4), targets.ravel()) if said >= 0]
+    assert len(rows) == 30 * (4 if kind == "span" else 1)
+    found = wing.module("thoughts.evaluate").held_out(wing.array(params), config, settings, 30, 30)
+    assert found["loss"] == pytest.approx(np.mean(rows), rel=1e-6)
+    assert (found["read"] is None) == (kind in ("answer", "removal"))
+
+
+@both
 def test_problems_are_walks_on_permutations(wing):
     edges, walk = wing.call("thoughts.task", "pointer_chains", 3, 5, 200, 6, 4)
     assert (np.sort(edges, axis=1) == np.arange(6)).all()
@@ -210,11 +263,47 @@ def test_rows_of_every_stage(wing):
         ("thought", 1): ([2, 0, 1, 2, 3, 0], [0, 2], (4,)),
         ("code", 2): ([2, 0, 1, 2, 3, 3], [2], (4, 5)),
         ("answer", 2): ([2, 0, 1, 2], [2], ()),
+        ("removal", 0): ([2, 0, 1, 2, 1, 0], [1, 0, 2], ()),
+        ("removal", 1): ([2, 0, 1, 2, 0], [0, 2], ()),
     }
     for (kind, stage), (tokens, said, places) in rows.items():
         found = wing.call("thoughts.task", "unit_rows", edges, walk, stage, UnitConfig(kind, nodes=3, hops=3))
         assert found[0].tolist() == [tokens] and found[2] == places, kind
         assert found[1][0, -len(said) :].tolist() == said and (found[1][0, : -len(said)] == -100).all(), kind
+
+
+@both
+def test_rows_with_forks(wing):
+    """Ways that the model learns from arrive, the verdict on strays is that of a search through the graph, and both edges of
+    a node are taken; and which chains arrive is found by hand."""
+    settings = UnitConfig("span", nodes=5, hops=3, ways=2)
+    edges, walks = wing.call("thoughts.task", "fork_walks", 3, 0, 200, 5, 3)
+    tokens, targets = wing.call("thoughts.task", "fork_rows", edges, walks, settings)
+    assert (np.sort(edges.reshape(200, 2, 5), axis=-1) == np.arange(5)).all()
+    assert tokens.shape == (200, settings.context) and np.array_equal(tokens[:, :10], edges)
+    for row, (line, said) in enumerate(zip(tokens.tolist(), targets.tolist())):
+        goal, start, *chain = line[10:]
+        steps = list(zip([start, *chain], [*chain, goal]))
+        assert all(b in (line[a], line[5 + a]) for a, b in steps[:-1])
+        a, b = steps[-1]
+        assert said[-1] == (b in (line[a], line[5 + a])) and (row % 2 or said[-1] == 1)
+        assert said[-3:-1] == ([-100, -100] if row % 2 else chain) and set(said[:-3]) == {-100}
+    assert 0 < targets[1::2, -1].sum() < 100 and not np.array_equal(walks[:, 0], walks[:, 1])
+    rest = wing.call("thoughts.task", "practice", 3, 100, 100, 0, settings)
+    assert np.array_equal(rest[0], tokens[100:]) and np.array_equal(rest[1], targets[100:]) and rest[2] == ()
+    found = wing.call("thoughts.task", "arrives", np.array([[1, 2, 0, 0, 1, 2]] * 3), np.array([[0, 1, 1], [0, 0, 1], [0, 2, 1]]))
+    assert found.tolist() == [True, True, False]
+
+
+@both
+def test_what_solves_a_problem(wing):
+    """0 -> 2 -> 1 -> 0 from 2, three hops: 2. And with forks the chain counts, not what is said behind it."""
+    plain = wing.call("thoughts.evaluate", "solved", np.array([[2, 0, 1, 2]] * 2), {"answer": np.array([2, 0])}, UnitConfig("answer", 3, 3))
+    assert plain.tolist() == [True, False]
+    question = np.array([[1, 2, 0, 0, 1, 2, 2, 0]] * 3)  # from 0 to 2 by 0 -> 1 -> 2 or 0 -> 0 -> ...
+    found = {"units": np.array([[1], [0], [2]]), "answer": np.array([0, 1, 1])}
+    ways = wing.call("thoughts.evaluate", "solved", question, found, UnitConfig("span", 3, 2, ways=2))
+    assert ways.tolist() == [True, False, False]
 
 
 # -- search -------------------------------------------------------------------------------------------------------
@@ -232,8 +321,11 @@ def test_a_beam_as_wide_as_all_chains_finds_the_best(wing, kind):
     for chain in itertools.product(range(first, first + 3), repeat=2):
         tokens = np.concatenate([question, [chain]], axis=1)
         logits = wing.call("model.transformer", "transformer", tokens, params, config)[0]
-        ids = np.arange(first, first + 3)
-        total = sum(log_share(logits[3 + i, ids], chain[i] - first) for i in range(2))
+        scores = logits[:, :3]
+        if kind == "code":  # half the square distance to each code
+            states = wing.call("thoughts.model", "unit_states", tokens, params, config, settings)[0]
+            scores = -0.5 * ((states[:, None] - params["token_embedding.weight"][first:]) ** 2).sum(-1)
+        total = sum(log_share(scores[3 + i], chain[i] - first) for i in range(2))
         answers = logits[5, :3]
         best = max(best, total + 2.0 * (answers.max() - np.log(np.exp(answers).sum())))
     found = wing.call("thoughts.decoding", "beam_search", question, params, config, settings, 3, 2.0)
@@ -262,6 +354,19 @@ def test_greedy_decoding_is_the_model(wing):
 
 
 @both
+def test_a_goal_is_the_value(wing):
+    """Where a chain has to arrive, the best of all chains is the one with the most of log p(1), whatever else is surer."""
+    settings = UnitConfig("span", nodes=3, hops=2, ways=2)
+    config, rng = small(settings), np.random.default_rng(0)
+    params, question = random_params(config, 4), rng.integers(0, 3, (6, 8))
+    found = wing.call("thoughts.decoding", "beam_search", question, params, config, settings, 3, 1e6)
+    for row in range(6):
+        tokens = np.concatenate([np.repeat(question[row : row + 1], 3, 0), np.arange(3)[:, None]], axis=1)
+        logits = wing.call("model.transformer", "transformer", tokens, params, config)[:, -1, :3]
+        assert found["units"][row, 0] == np.argmax([log_share(line, 1) for line in logits])
+
+
+@both
 def test_more_chains_are_never_less_sure(wing):
     settings = UnitConfig("code", nodes=4, hops=3)
     config, rng = small(settings), np.random.default_rng(0)
@@ -278,12 +383,15 @@ TINY = ("--steps", 3, "--eval-every", 2, "--batch", 4, "--hops", 2, "--nodes", 3
 @both
 def test_the_experiment_reports_and_goes_on(wing, tmp_path, capsys):
     out = tmp_path / "thoughts"
-    arms = ("--arm", "thoughts", "--arm", "codes", "--seeds", 1)
+    arms = ("--arm", "thoughts", "--arm", "codes", "--arm", "ways to a goal", "--seeds", 1)
     assert run(wing, "thoughts", "--out", out, *arms, "--time-budget", 1e-9, *TINY) == 0  # no time at all: nothing to report
     assert not (out / "report.md").exists()
     assert run(wing, "thoughts", "--out", out, "--resume") == 0
     text = (out / "report.md").read_text()
     assert "| thoughts | " in text and "| codes | " in text and "nan" not in text and (out / "accuracy.png").exists()
+    assert "| best of n | " in text and (out / "search.png").exists()
+    results = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [(row["arm"], row["seed"]) for row in results] == [("thoughts", 0), ("codes", 0), ("ways to a goal", 0)]
     assert log.read_rows(out / "thoughts-0" / "log.jsonl")[-1]["step"] == 3
     before = (out / "codes-0" / "log.jsonl").read_bytes()
     assert run(wing, "thoughts", "--out", out, "--resume") == 0 and (out / "codes-0" / "log.jsonl").read_bytes() == before
@@ -307,6 +415,10 @@ BAD = {
     "one node": ({"nodes": 1}, "nodes=1"),
     "no thought for a step": ({"per_step": 0}, "per_step=0"),
     "one code": ({"codes": 1}, "codes=1"),
+    "three ways": ({"kind": "span", "ways": 3}, "ways=3"),
+    "a goal for thoughts": ({"kind": "thought", "ways": 2}, "ways=2"),
+    "pushed from codes": ({"commitment": -1.0}, "commitment=-1.0"),
+    "no commitment at all": ({"commitment": float("nan")}, "commitment=nan"),
 }
 
 
@@ -328,7 +440,7 @@ def test_inputs_that_cannot_be_are_one_clear_line(wing):
     for options, words in (({"window": 3}, "window"), ({"dropout": 0.1}, "dropout"), ({"positions": "alibi"}, "alibi"), ({"experts": 2}, "experts")):
         with pytest.raises(UserError, match=words):
             logits_of(wing, tokens, params, small(settings, **options), settings, ())
-    for kind, beam in (("span", 5), ("thought", 2), ("span", 0)):
+    for kind, beam in (("span", 5), ("thought", 2), ("removal", 2), ("span", 0)):
         with pytest.raises(UserError, match=f"beam={beam}"):
             wing.call("thoughts.decoding", "beam_search", tokens, params, config, UnitConfig(kind, nodes=4), beam)
     with pytest.raises(UserError, match="nothing to draw"):

@@ -22,7 +22,7 @@ from torch_impl.grpo.loop import train_grpo
 from torch_impl.ppo.loop import train_ppo
 from torch_impl.hyperbolic.trainer import Trainer as GraphTrainer
 from torch_impl.patching.trainer import Trainer
-from torch_impl.thoughts.evaluate import searched
+from torch_impl.thoughts.evaluate import by_width, searched
 from torch_impl.thoughts.loop import train_units
 from torch_impl.tokenizers import boundless, bpe, unigram, wordpiece
 from torch_impl.tokenizers.byte import Decoder, encode
@@ -92,6 +92,7 @@ WING = cli.Wing(
     ensemble=ensemble,
     train_units=train_units,
     search_units=searched,
+    search_widths=by_width,
     train_senses=train_senses,
     concepts=CONCEPTS,
     to_numpy=lambda value: value.detach().cpu().numpy(),

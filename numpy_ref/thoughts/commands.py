@@ -18,11 +18,12 @@ from numpy_ref.files import replace
 from numpy_ref.interrupt import Interrupted
 from numpy_ref.progress import Progress, clock
 from numpy_ref.thoughts import pictures
-from numpy_ref.thoughts.settings import ARMS, TRAINING, ArmConfig, UnitConfig, require_plain
+from numpy_ref.thoughts.settings import ARMS, SEARCH, TRAINING, WIDTHS, ArmConfig, UnitConfig, require_plain
 
 DEFINITION = "words for people: the wings compute"
 
-NAME, REPORT, PICTURE = "thoughts.json", "report.md", "accuracy.png"
+NAME, REPORT, PICTURE, SEARCHES = "thoughts.json", "report.md", "accuracy.png", "search.png"
+RESULTS = "results.jsonl"
 
 
 def add(command, add_fields):
@@ -32,7 +33,7 @@ def add(command, add_fields):
     parser.add_argument("--resume", action="store_true", help="go on with the experiment in --out")
     parser.add_argument("--arm", action="append", choices=ARMS, help="train this arm, or with --resume only this one for now; may be repeated (all)")
     parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop, save and report before they are over")
-    add_fields(parser.add_argument_group("units"), UnitConfig, UnitConfig(), leave_out=("kind",))
+    add_fields(parser.add_argument_group("units"), UnitConfig, UnitConfig(), leave_out=("kind", "ways"))
     add_fields(parser.add_argument_group("arms"), ArmConfig, ArmConfig())
     add_fields(parser.add_argument_group("training"), TrainConfig, TRAINING)
 
@@ -66,7 +67,7 @@ def run_folder(out, arm, seed):
 
 def arm_settings(arm, units):
     """The UnitConfig of an arm."""
-    return dataclasses.replace(units, kind=ARMS[arm])
+    return dataclasses.replace(units, kind=ARMS[arm], ways=2 if arm == SEARCH else 1)
 
 
 def _settings(options, out):
@@ -93,7 +94,7 @@ def _settings(options, out):
         raise UserError(f"{out} already holds an experiment; go on with it by --resume, or take another --out")
     units, arms = UnitConfig(**asked["units"]), ArmConfig(**asked["arms"])
     train, names = dataclasses.replace(TRAINING, **asked["train"]), [arm for arm in ARMS if not names or arm in names]
-    require_plain(arms.model(names[0], units))
+    require_plain(arms.model(names[0], arm_settings(names[0], units)))
     found = {"units": units, "arms": arms, "train": train}
     text = json.dumps({part: dataclasses.asdict(value) for part, value in found.items()} | {"names": names}, indent=1)
     replace(out / NAME, lambda file: file.write((text + "\n").encode()))
@@ -102,7 +103,8 @@ def _settings(options, out):
 
 def _train(wing, arm, units, arms, train, folder, left):
     """Train one arm, or go on with it. Returns the exit status where it was stopped, else None."""
-    settings, model = arm_settings(arm, units), arms.model(arm, units)
+    settings = arm_settings(arm, units)
+    model = arms.model(arm, settings)
     say(f"{arm}: {parameter_count(model):,} parameters, {train.steps} steps; run folder {folder}")
     progress = Progress(train.steps)
     try:
@@ -132,14 +134,44 @@ def results(out, names, units, arms, train):
 
 
 def report(wing, out, rows, units, arms, train):
-    """Write the table, the picture and the numbers of what is there."""
+    """Write the tables, the pictures and the numbers of what is there."""
+    compared = {arm: seeds for arm, seeds in rows.items() if arm != SEARCH}
+    lines, guesses = ["# Units of thought", ""], {"chance": 1 / units.nodes, "the start": _on_short_cycles(units)}
+    if compared:
+        lines += [
+            f"Problem: {units.nodes} nodes, each with an edge to one other; from a start, which node is {units.hops} edges away? "
+            f"Chance is {guesses['chance']:.2f}. Whoever names the start itself is right in {guesses['the start']:.2f}: as often its "
+            f"cycle's length divides {units.hops}. {train.steps} steps of {train.batch} new problems for each arm; mean of the seeds "
+            "(lowest to highest) on 1,000 held-out problems.", "", *_table(compared, units, arms), "",
+            f"![right answers]({PICTURE})", "", *_arm_searches(wing, out, compared, units),
+        ]  # fmt: skip
+        pictures.accuracies({arm: _curves(seeds) for arm, seeds in compared.items()}, guesses, out / PICTURE)
+    if SEARCH in rows:
+        lines += _search_report(wing, out, rows[SEARCH], units, train)
+    replace(out / REPORT, lambda file: file.write(("\n".join(lines).rstrip() + "\n").encode()))
+    lines = [{"arm": arm, "seed": seed, "rows": measured} for arm, seeds in rows.items() for seed, measured in enumerate(seeds)]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    replace(out / RESULTS, lambda file: file.write(text.encode()))
+
+
+def _on_short_cycles(units):
+    """How often ``hops`` edges lead back: a node of a random permutation lies on cycles of all lengths equally often."""
+    return sum(units.hops % length == 0 for length in range(1, units.nodes + 1)) / units.nodes
+
+
+def _curves(seeds):
+    return [([row["step"] for row in seed], [row["val_accuracy"] for row in seed]) for seed in seeds]
+
+
+def _table(rows, units, arms):
+    """Lines of the table of all arms."""
     lines = [
         "| arm | parameters | places between | passes one after the other | seeds | right answers | steps read in the units |",
         "|---|---|---|---|---|---|---|",
     ]
     for arm, seeds in rows.items():
-        settings, model = arm_settings(arm, units), arms.model(arm, units)
-        places = settings.units * settings.length
+        settings = arm_settings(arm, units)
+        model, places = arms.model(arm, settings), settings.units * settings.length
         passes = 1 + (places if settings.kind in ("thought", "code", "span") else 0)
         right = [row[-1]["val_accuracy"] for row in seeds]
         read = [row[-1].get("val_read") for row in seeds]
@@ -147,22 +179,10 @@ def report(wing, out, rows, units, arms, train):
             f"| {arm} | {parameter_count(model):,} | {places} | {passes} of {model.layers} layers | {len(seeds)} "
             f"| {_spread(right)} | {_spread(read) if None not in read else ''} |"
         )
-    search = _searches(wing, out, rows, units)
-    text = "\n".join([
-        "# Units of thought", "",
-        f"Problem: {units.nodes} nodes, each with an edge to one other; from a start, which node is {units.hops} edges away? "
-        f"Chance is {1 / units.nodes:.2f}. {train.steps} steps of {train.batch} new problems for each arm; mean of the seeds "
-        "(lowest to highest) on 1,000 held-out problems.", "", *lines, "", f"![right answers]({PICTURE})", "", *search,
-    ])  # fmt: skip
-    replace(out / REPORT, lambda file: file.write((text + "\n").encode()))
-    curves = {
-        arm: [([row["step"] for row in seed], [row["val_accuracy"] for row in seed]) for seed in seeds]
-        for arm, seeds in rows.items()
-    }
-    pictures.accuracies(curves, 1 / units.nodes, out / PICTURE)
+    return lines
 
 
-def _searches(wing, out, rows, units):
+def _arm_searches(wing, out, rows, units):
     """Lines of a table: the first seed's models, decoded in three ways."""
     lines = ["Units chosen in other ways (first seed, 250 problems):", "", "| arm | greedy | beam of 4 | best of 8 |", "|---|---|---|---|"]
     for arm in rows:
@@ -171,7 +191,30 @@ def _searches(wing, out, rows, units):
             run = wing.load(run_folder(out, arm, 0))
             shares = wing.search_units(run.params, run.model_config, settings)
             lines.append(f"| {arm} | " + " | ".join("" if share is None else f"{share:.3f}" for share in shares.values()) + " |")
-    return lines if len(lines) > 4 else []
+    return [*lines, ""] if len(lines) > 4 else []
+
+
+def _search_report(wing, out, seeds, units, train):
+    """Lines on the arm whose units leave a choice, and its picture."""
+    settings, found = arm_settings(SEARCH, units), []
+    for seed in range(len(seeds)):
+        run = wing.load(run_folder(out, SEARCH, seed))
+        found.append(wing.search_widths(run.params, run.model_config, settings))
+    widths = WIDTHS[: len(next(iter(found[0].values())))]
+    lines = ["| chains tried | " + " | ".join(map(str, widths)) + " |", "|---" * (len(widths) + 1) + "|"]
+    for way in found[0]:
+        lines.append(f"| {way} | " + " | ".join(_spread(shares) for shares in zip(*(one[way] for one in found))) + " |")
+    pictures.widths({way: [one[way] for one in found] for way in found[0]}, widths, out / SEARCHES)
+    return [
+        "## Decoding that chooses", "",
+        f"Problem: two edges from each of {units.nodes} nodes; find a way from a start to a goal of exactly {units.hops} edges. The "
+        "units are nodes in words. The model learns from one right chain for each graph, and from as many random ones to say "
+        "whether a chain arrives: the log probability of that is its value. Which edge is right at a fork shows only some edges "
+        f"later; {2 ** (units.hops - 1):,} chains of edges lead from a start to the last fork. {train.steps} steps of {train.batch}; "
+        "share of 500 held-out graphs in which the chain that decoding returns arrives, by the graph. Of one chain tried, that of "
+        "the beam is greedy, that of n is drawn. Mean of the seeds (lowest to highest).",
+        "", *lines, "", f"![chains that arrive]({SEARCHES})", "",
+    ]  # fmt: skip
 
 
 def _spread(values):

@@ -2,7 +2,8 @@
 
     choose units t_1 ... t_m with the largest    sum of log p(t_i | question, t_<i)  +  weight * value(question, t)
 
-The value is how sure the model then is of its answer, max log p(answer). Thoughts that are hidden states are not drawn from
+The value is how sure the model then is of its answer, max log p(answer); where a chain has to arrive at a goal, it is log
+p(ARRIVED). Thoughts that are hidden states are not drawn from
 a distribution: there is one for each past, with log p = 0, and search needs noise to have a choice.
 """
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy_ref.errors import UserError
 from numpy_ref.model.embedding import embedding
 from numpy_ref.model.softmax import log_softmax
+from numpy_ref.thoughts.codes import code_scores, code_table
 from numpy_ref.thoughts.stream import hidden_states, past_rows, word_logits
 
 CHOSEN = ("span", "code")  # units that are ids
@@ -95,8 +97,11 @@ def _choices(settings):
 
 def _logprobs(hidden, params, config, settings):
     """Log probabilities of all that a unit may be: (n, d) -> (n, choices)."""
-    ids = _choices(settings)
-    return log_softmax(word_logits(hidden, params, config)[0][:, ids.start : ids.stop])[0]
+    if settings.kind == "code":
+        scores = code_scores(hidden, code_table(params, config, settings)[0])
+    else:
+        scores = word_logits(hidden, params, config)[0][:, : settings.nodes]
+    return log_softmax(scores)[0]
 
 
 def _vector(hidden, ids, params, config, settings):
@@ -125,7 +130,8 @@ def _finish(hidden, scores, units, words, params, config, settings, weight):
     batch, width = scores.shape
     logprobs = log_softmax(word_logits(hidden, params, config)[0][:, : settings.nodes])[0]
     answers = np.argmax(logprobs, axis=-1)
-    total = scores + weight * np.max(logprobs, axis=-1).reshape(batch, width)
+    value = np.max(logprobs, axis=-1) if settings.wanted is None else logprobs[:, settings.wanted]
+    total = scores + weight * value.reshape(batch, width)
     best = np.argmax(total, axis=1)
     rows = np.arange(batch) * width + best
 

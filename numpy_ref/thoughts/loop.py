@@ -2,15 +2,18 @@
 
 import dataclasses
 
+import numpy as np
+
 from numpy_ref import checkpoint_file
 from numpy_ref.device import choose_device, choose_dtype
 from numpy_ref.drive import drive
 from numpy_ref.errors import UserError
 from numpy_ref.model.initialise import initialise
+from numpy_ref.thoughts.codes import fit_codes
 from numpy_ref.thoughts.evaluate import held_out
-from numpy_ref.thoughts.settings import stage_of
+from numpy_ref.thoughts.settings import FITTED, stage_of
 from numpy_ref.thoughts.step import train_step
-from numpy_ref.thoughts.task import pointer_chains, unit_rows
+from numpy_ref.thoughts.task import pointer_chains, practice
 from numpy_ref.training import checkpoint
 from numpy_ref.training.loop import resumed
 from numpy_ref.training.optimizer import init_states
@@ -35,8 +38,11 @@ def train_units(model_config, train_config, settings, out, resume=False, stop_af
         stage = stage_of(run.step, c.steps, settings)
         if run.step and stage != stage_of(run.step - 1, c.steps, settings):
             run.states = init_states(run.params, c)
-        problems = pointer_chains(c.seed, run.position, c.batch, settings.nodes, settings.hops)
-        tokens, targets, places = unit_rows(*problems, stage, settings)
+            if settings.kind == "code":
+                edges, walk = pointer_chains(c.seed, run.position, FITTED, settings.nodes, settings.hops)
+                question = np.concatenate([edges, walk[:, :1]], axis=1)
+                run.params = fit_codes(run.params, question, model_config, settings, stage * settings.per_step)
+        tokens, targets, places = practice(c.seed, run.position, c.batch, stage, settings)
         lr = learning_rate(run.step, c)
         metrics, run.params, run.states = train_step(
             run.params, run.states, tokens, targets, model_config, c, settings, lr, places

@@ -8,16 +8,16 @@ from numpy_ref.thoughts.stream import hidden_states, word_logits
 from numpy_ref.thoughts.units import next_unit
 
 
-def unit_transformer(tokens, params, config, settings, places=(), straight_through=True):
-    """Logits of the next token, where some inputs are not tokens but units made of what the model has thought so far.
+def unit_states(tokens, params, config, settings, places=()):
+    """Hidden states of rows in which some inputs are not tokens but units made of what the model has thought so far.
 
         x_t = E[token t],    but    x_p = unit(h_{p-1}) at each place p        h = hidden states of x, up to where it is known
 
     One pass for each place in their order, over all inputs before it, and one over the whole (arXiv:2412.06769, section 3).
     What stands in ``tokens`` at a place is ignored.
 
-    Shapes: tokens (B, T), places ascending whole numbers from 1, the same for all rows -> (B, T, V);
-    vjp: dy -> grads with the keys of params. Raises UserError for places that are none.
+    Shapes: tokens (B, T), places ascending whole numbers from 1, the same for all rows -> (B, T, d);
+    vjp: dh -> grads with the keys of params. Raises UserError for places that are none.
 
     Backward, from the last pass to the first: the gradient of the input at place p is complete when all later passes have
     added theirs, as it is an input of each of them. It is that of the unit, goes through it to the hidden state at
@@ -28,16 +28,13 @@ def unit_transformer(tokens, params, config, settings, places=(), straight_throu
     passes = []
     for place in places:
         (h, _), pass_vjp = hidden_states(x[:, :place], params, config)
-        unit, unit_vjp = next_unit(h[:, -1], params, config, settings, straight_through)
+        unit, unit_vjp = next_unit(h[:, -1], params, config, settings)
         x = np.concatenate([x[:, :place], unit[:, None], x[:, place + 1 :]], axis=1)
         passes.append((place, pass_vjp, unit_vjp))
     (h, _), last_vjp = hidden_states(x, params, config)
-    logits, logits_vjp = word_logits(h, params, config)
 
-    def vjp(dy):
+    def vjp(dh):
         grads = {name: np.zeros_like(param) for name, param in params.items()}
-        dh, found = logits_vjp(dy)
-        _add(grads, found)
         dx, _, found = last_vjp(dh)
         _add(grads, found)
         for place, pass_vjp, unit_vjp in reversed(passes):
@@ -51,6 +48,23 @@ def unit_transformer(tokens, params, config, settings, places=(), straight_throu
             _add(grads, found)
             dx[:, :place] += dbefore
         _add(grads, {"token_embedding.weight": embedding_vjp(dx)})
+        return grads
+
+    return h, vjp
+
+
+def unit_transformer(tokens, params, config, settings, places=()):
+    """Logits of the next token of rows with units: the output head on ``unit_states``.
+
+    Shapes: tokens (B, T), places as of ``unit_states`` -> (B, T, V);  vjp: dy -> grads with the keys of params.
+    """
+    h, states_vjp = unit_states(tokens, params, config, settings, places)
+    logits, logits_vjp = word_logits(h, params, config)
+
+    def vjp(dy):
+        dh, found = logits_vjp(dy)
+        grads = states_vjp(dh)
+        _add(grads, found)
         return grads
 
     return logits, vjp

@@ -15,7 +15,9 @@ def draw_setting(source, *kinds):
     """(UnitConfig, ModelConfig, arrays): a question for a model that has learnt nothing."""
     kind = source.choice(*kinds)
     source.event(kind)
-    settings = UnitConfig(kind, nodes=3, hops=source.integer(1, 4), per_step=source.integer(1, 2), codes=source.integer(2, 4))
+    sizes = {"hops": source.integer(1, 4), "per_step": source.integer(1, 2), "codes": source.integer(2, 4)}
+    settings = UnitConfig(kind, nodes=3, ways=source.choice(1, 2) if kind == "span" else 1, **sizes)
+    source.event("goal", settings.ways == 2)
     config = plain_config(source, vocab_size=settings.vocab_size, context=settings.context)
     arrays = {"question": source.rng.integers(0, 3, (source.integer(1, 3), settings.question)), "params": random_parameters(source.rng, parameter_shapes(config))}
     source.event("no units", settings.units == 0)
@@ -41,7 +43,7 @@ BEAM_SEARCH = Component(
     draw=draw_beam,
     kernels=KERNELS,
     dtypes=("float64",),  # near ties are decided otherwise in fewer digits
-    events=(*KINDS, "beam", "value", "kept", "no units", "longer units"),
+    events=(*KINDS, "beam", "value", "kept", "no units", "longer units", "goal"),
     weight=4,
     compiles=False,
     bugs=(
@@ -49,7 +51,8 @@ BEAM_SEARCH = Component(
         Bug("rows keep their own past", "numpy", "past_rows(past, rows)", "past_rows(past, np.sort(rows))", dtype="float64", needs=("kept",)),
         Bug("units not reordered", "numpy", "for parts in (units, [*words, read])", "for parts in (words, [*words, read])", dtype="float64", needs=("kept",)),
         Bug("worst first", "numpy", "np.argsort(-found,", "np.argsort(found,", dtype="float64", needs=("kept",)),
-        Bug("value without its weight", "numpy", "weight * np.max(logprobs", "0.0 * np.max(logprobs", function="_finish", dtype="float64", needs=("value",)),
+        Bug("value without its weight", "numpy", "weight * value.reshape", "0.0 * value.reshape", function="_finish", dtype="float64", needs=("value",)),
+        Bug("any sure answer for the goal", "numpy", "if settings.wanted is None", "if True", function="_finish", dtype="float64", needs=("value", "goal")),
         Bug("greedy whatever the beam", "numpy", "beam if place % settings.length == 0 else 1", "1", dtype="float64", needs=("kept",)),
         Bug("keys and values not reordered", "torch", "past_rows(past, rows)", "past_rows(past, rows.sort()[0])", dtype="float64", needs=("kept",)),
         Bug("pauses for thoughts", "torch", 'settings.kind == "thought"', "False", function="_vector", dtype="float64", needs=("thought", "several units")),

@@ -1,50 +1,31 @@
-"""Declarations of units of thought, soft where the gradient is that of the value; straight through: test_thoughts.py."""
+"""Declarations of units of thought. A code's gradient is that of h - sg(h), which a complex step sees as well."""
+
+import dataclasses
+
+import numpy as np
 
 import numpy_ref.thoughts.model as numpy_model
 import numpy_ref.thoughts.units as numpy_units
 import torch_impl.thoughts.model as torch_model
 import torch_impl.thoughts.units as torch_units
 from numpy_ref.config import parameter_shapes
-from numpy_ref.thoughts.settings import UnitConfig
+from numpy_ref.thoughts.settings import ArmConfig, UnitConfig
 from parity_tests.components.block import KERNELS, random_parameters
+from parity_tests.components.codes import codes_and_states
 from parity_tests.components.stream import plain_config
-from parity_tests.harness.declaration import Bug, Component
-
-
-def draw_quantise(source):
-    codes, width, leading = source.size(17, least=2), source.size(9), source.leading()
-    arrays = {"scores": source.array("scores", (*leading, codes), ("one", "sixteen", "offset", "heavy", "zero")), "table": source.weight("table", (codes, width))}
-    return source.case(arrays, straight_through=False)
-
-
-QUANTISE = Component(
-    name="quantise",
-    numpy=numpy_units.quantise,
-    torch=torch_units.quantise,
-    draw=draw_quantise,
-    differentiable=("scores", "table"),
-    events=("heavy", "zero", "strided"),
-    compiles=False,
-    bugs=(
-        Bug("scores without a gradient", "numpy", "softmax_vjp(dy @ table.T)", "0 * softmax_vjp(dy @ table.T)"),
-        Bug("softmax taken for linear", "numpy", "softmax_vjp(dy @ table.T)", "dy @ table.T"),
-        Bug("table without a gradient", "numpy", "flat.T @ dy", "0 * flat.T @ dy"),
-        Bug("hard all the same", "numpy", "if straight_through else soft", "if True else soft"),
-        Bug("half as sharp", "torch", "softmax(scores)", "softmax(0.5 * scores)"),
-        Bug("table detached", "torch", "@ table", "@ table.detach()"),
-    ),
-)  # fmt: skip
+from parity_tests.harness.declaration import Bug, Case, Component
 
 
 def draw_unit(source):
-    config = plain_config(source)
+    config = plain_config(source, width=8, heads=2)
     kind = source.choice("thought", "code")
     source.event(kind)
-    names = {"token_embedding.weight", "token_embedding.weight" if config.tie_embeddings else "output.weight"}
-    shapes = {name: shape for name, shape in parameter_shapes(config).items() if name in names and kind == "code"}
-    hidden = source.array("hidden", (source.integer(1, 4), config.width), ("one", "small", "heavy"))
-    settings = UnitConfig(kind, nodes=3, codes=5)
-    return source.case({"hidden": hidden, "params": random_parameters(source.rng, shapes)}, config=config, settings=settings, straight_through=False)
+    hidden, table = codes_and_states(source, 8)
+    settings = UnitConfig(kind, nodes=3, codes=len(table))
+    config = dataclasses.replace(config, vocab_size=settings.vocab_size)
+    words = source.rng.standard_normal((settings.nodes + 1, 8))
+    params = {"token_embedding.weight": np.concatenate([words, table / config.embedding_scale])} if kind == "code" else {}
+    return source.case({"hidden": hidden, "params": params}, config=config, settings=settings)
 
 
 NEXT_UNIT = Component(
@@ -53,24 +34,23 @@ NEXT_UNIT = Component(
     torch=torch_units.next_unit,
     draw=draw_unit,
     differentiable=("hidden", "params"),
-    kernels=KERNELS,
-    events=("thought", "code", "tied"),
+    dtypes=("float64", "float32"),
+    events=("thought", "code"),
     weight=4,
     compiles=False,
     bugs=(
-        Bug("the first ids are the codes", "numpy", "logits[:, -settings.codes :], table", "logits[:, : settings.codes], table", needs=("code",)),
-        Bug("scale of the embedding forgotten", "numpy", "config.embedding_scale * params", "params", needs=("code",)),
-        Bug("a tied matrix has one gradient", "numpy", 'grads.get("token_embedding.weight", 0.0)', "0.0", needs=("code", "tied")),
-        Bug("the choice has no gradient", "numpy", "dlogits[:, -settings.codes :] = dscores", "pass", needs=("code",)),
+        Bug("the choice has no gradient", "numpy", "return dhidden, table_vjp", "return 0 * dhidden, table_vjp", needs=("code",)),
+        Bug("codes without a gradient", "numpy", "table_vjp(dtable)", "table_vjp(0 * dtable)", needs=("code",)),
+        Bug("twice the gradient", "numpy", "(dy.copy(), {})", "(2 * dy, {})", needs=("thought",)),
         Bug("codes in place of thoughts", "torch", 'settings.kind == "thought"', 'settings.kind != "thought"', needs=("code",)),
-        Bug("thoughts of length one", "torch", "return hidden", "return hidden / hidden.norm(dim=-1, keepdim=True)", needs=("thought",)),
+        Bug("thoughts of length one", "torch", "return hidden if", "return hidden / hidden.norm(dim=-1, keepdim=True) if", needs=("thought",)),
     ),
 )  # fmt: skip
 
 
-def draw_model(source):
+def draw_model(source, *kinds):
     config = plain_config(source)
-    length, kind = source.integer(2, 7), source.choice("thought", "code")
+    length, kind = source.integer(2, 7), source.choice(*kinds)
     count = min(source.integer(0, 3), length - 1)
     places = tuple(sorted(source.rng.choice(length - 1, count, replace=False) + 1))
     source.event(kind)
@@ -83,18 +63,37 @@ def draw_model(source):
     params = random_parameters(source.rng, parameter_shapes(config))
     tokens = source.tokens((source.integer(1, 2), length), config.vocab_size)
     settings, places = UnitConfig(kind, nodes=3, codes=5), tuple(int(place) for place in places)
-    return source.case({"tokens": tokens, "params": params}, config=config, settings=settings, places=places, straight_through=False)
+    return source.case({"tokens": tokens, "params": params}, config=config, settings=settings, places=places)
 
 
-UNIT_TRANSFORMER = Component(
-    name="unit_transformer",
-    numpy=numpy_model.unit_transformer,
-    torch=torch_model.unit_transformer,
-    draw=draw_model,
+def showcase(rng):
+    """The batch on which arms are compared, at the last stage: three thoughts behind each question."""
+    settings = UnitConfig("thought")
+    config, places = ArmConfig().model("thoughts", settings), tuple(range(settings.question, settings.context))
+    tokens = rng.integers(0, settings.nodes, (128, settings.context))
+    static = {"config": config, "settings": settings, "places": places}
+    return Case({"tokens": tokens, "params": random_parameters(rng, parameter_shapes(config))}, static)
+
+
+def flops(case):
+    """Each input once: 2 for each weight of a matrix, and attention's two products."""
+    config, tokens = case.static["config"], case.arrays["tokens"]
+    blocks = sum(p.size for name, p in case.arrays["params"].items() if p.ndim == 2 and name.startswith("blocks."))
+    return tokens.size * (2 * blocks + 2 * config.layers * (tokens.shape[1] + 1) * config.width)
+
+
+UNIT_STATES = Component(
+    name="unit_states",
+    numpy=numpy_model.unit_states,
+    torch=torch_model.unit_states,
+    draw=lambda source: draw_model(source, "thought"),
     differentiable=("params",),
     kernels=KERNELS,
-    events=("thought", "code", "no thought", "two thoughts", "thoughts in a row", "words between", "thought at the end"),
+    events=("thought", "no thought", "two thoughts", "thoughts in a row", "words between", "thought at the end"),
     weight=8,
+    shapes={"showcase": showcase},
+    flops=flops,
+    bytes=lambda case, size: size * sum(p.size for p in case.arrays["params"].values()),
     compiles=False,
     bugs=(
         Bug("no gradient through thoughts", "numpy", "_add(grads, found)\n            dh = np.zeros_like", "dlast = 0 * dlast\n            dh = np.zeros_like", needs=("two thoughts",)),
@@ -109,4 +108,24 @@ UNIT_TRANSFORMER = Component(
     ),
 )  # fmt: skip
 
-COMPONENTS = (QUANTISE, NEXT_UNIT, UNIT_TRANSFORMER)
+UNIT_TRANSFORMER = Component(
+    name="unit_transformer",
+    numpy=numpy_model.unit_transformer,
+    torch=torch_model.unit_transformer,
+    draw=lambda source: draw_model(source, "thought", "code"),
+    differentiable=("params",),
+    kernels=KERNELS,
+    dtypes=("float64",),  # in fewer digits the nearest code may be another
+    events=("thought", "code", "no thought", "two thoughts"),
+    weight=8,
+    compiles=False,
+    bugs=(
+        Bug("the output head has no gradient", "numpy", "_add(grads, found)\n        return grads", "return grads", dtype="float64"),
+        Bug("states without a gradient", "numpy", "states_vjp(dh)", "states_vjp(0 * dh)", dtype="float64"),
+        Bug("codes as far as thoughts", "numpy", "config, settings)\n        x = np", 'config, settings)\n        unit = h[:, -1]\n        x = np', "unit_states", dtype="float64", needs=("code", "two thoughts")),
+        Bug("no units", "torch", "settings, places), params, config)", "settings, ()), params, config)", dtype="float64", needs=("two thoughts",)),
+        Bug("states detached", "torch", "settings, places), params, config)", "settings, places).detach(), params, config)", dtype="float64"),
+    ),
+)  # fmt: skip
+
+COMPONENTS = (NEXT_UNIT, UNIT_STATES, UNIT_TRANSFORMER)

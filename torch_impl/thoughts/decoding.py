@@ -5,6 +5,7 @@ import torch
 from numpy_ref.errors import UserError
 from torch_impl.model.embedding import embedding
 from torch_impl.model.softmax import log_softmax
+from torch_impl.thoughts.codes import code_scores, code_table
 from torch_impl.thoughts.stream import hidden_states, past_rows, word_logits
 
 CHOSEN = ("span", "code")
@@ -84,8 +85,9 @@ def _choices(settings):
 
 
 def _logprobs(hidden, params, config, settings):
-    ids = _choices(settings)
-    return log_softmax(word_logits(hidden, params, config)[:, ids.start : ids.stop])
+    if settings.kind == "code":
+        return log_softmax(code_scores(hidden, code_table(params, config, settings)))
+    return log_softmax(word_logits(hidden, params, config)[:, : settings.nodes])
 
 
 def _vector(hidden, ids, params, config, settings):
@@ -109,8 +111,11 @@ def _advance(past, vector, params, config):
 def _finish(hidden, scores, units, words, params, config, settings, weight):
     """The answer of every row, and of each question the row with the best total."""
     batch, width = scores.shape
-    surest, answers = log_softmax(word_logits(hidden, params, config)[:, : settings.nodes]).max(-1)
-    total, best = (scores + weight * surest.view(batch, width)).max(1)
+    logprobs = log_softmax(word_logits(hidden, params, config)[:, : settings.nodes])
+    value, answers = logprobs.max(-1)
+    if settings.wanted is not None:
+        value = logprobs[:, settings.wanted]
+    total, best = (scores + weight * value.view(batch, width)).max(1)
     rows = torch.arange(batch, device=best.device) * width + best
 
     def chosen(parts):

@@ -2,15 +2,18 @@
 
 import dataclasses
 
+import torch
+
 from numpy_ref import checkpoint_file
 from numpy_ref.drive import drive
 from numpy_ref.errors import UserError
-from numpy_ref.thoughts.settings import stage_of
+from numpy_ref.thoughts.settings import FITTED, stage_of
 from torch_impl.device import choose_device
 from torch_impl.model.initialise import initialise
+from torch_impl.thoughts.codes import fit_codes
 from torch_impl.thoughts.evaluate import held_out
 from torch_impl.thoughts.step import train_step
-from torch_impl.thoughts.task import pointer_chains, unit_rows
+from torch_impl.thoughts.task import pointer_chains, practice
 from torch_impl.training import checkpoint
 from torch_impl.training.loop import device_name, master_dtype, resumed
 from torch_impl.training.optimizer import init_states
@@ -33,8 +36,11 @@ def train_units(model_config, train_config, settings, out, resume=False, stop_af
         stage = stage_of(run.step, c.steps, settings)
         if run.step and stage != stage_of(run.step - 1, c.steps, settings):
             run.states = init_states(run.params, c)
-        problems = pointer_chains(c.seed, run.position, c.batch, settings.nodes, settings.hops, device=device)
-        tokens, targets, places = unit_rows(*problems, stage, settings)
+            if settings.kind == "code":
+                edges, walk = pointer_chains(c.seed, run.position, FITTED, settings.nodes, settings.hops, device=device)
+                question = torch.cat((edges, walk[:, :1]), 1)
+                run.params = fit_codes(run.params, question, model_config, settings, stage * settings.per_step)
+        tokens, targets, places = practice(c.seed, run.position, c.batch, stage, settings, device=device)
         lr = learning_rate(run.step, c)
         metrics, run.params, run.states = train_step(
             run.params, run.states, tokens, targets, model_config, c, settings, lr, places
