@@ -97,7 +97,7 @@ RUNGS = {
     "longer digits": Rung(
         ("sort-5", "sort-6", "sort-7", "sort-8"),
         {"sort-3": 200, "sort-4": 200, "sort-5": 200, "sort-6": 30, "sort-7": 30, "sort-8": 30},
-        200, 700, updates=60, ways=("GRPO", "GRPO, difficulty adapted"),
+        200, 850, updates=120, ways=("GRPO", "GRPO, difficulty adapted"),
     ),
     "countdown": Rung(("countdown-3",), {"countdown-3": 3000}, 600, 1500, updates=60, batch=32),
     "addition up to three digits": Rung(
