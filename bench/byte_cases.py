@@ -140,7 +140,7 @@ def tree_step(geometry):
             side, "hyperbolic.graph_embedding", "embedding_loss", learnt, (None, hops, geometry, "distance"), len(graph),
             hyperbolic.SLACK,
         )  # fmt: skip
-        return replace(loss, call=lambda: trainer.step(1e-3))
+        return replace(loss, call=lambda: trainer.step(1e-3, 1e-2))
 
     return case
 

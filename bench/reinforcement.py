@@ -88,18 +88,20 @@ class Rung:
     longer: int  # steps of the control, which take about as long as fine-tuning and reinforcement together
     updates: int = 100
     batch: int = 64  # of fine-tuning
-    settings: dict = dataclasses.field(default_factory=dict)  # of GRPO
+    ways: tuple = ("GRPO",)  # of reinforcement, from WAYS
 
+
+WAYS = {"GRPO": {}, "GRPO, difficulty adapted": {"adaptive": 1.0}}  # settings
 
 RUNGS = {
     "longer digits": Rung(
         ("sort-5", "sort-6", "sort-7", "sort-8"),
         {"sort-3": 200, "sort-4": 200, "sort-5": 200, "sort-6": 30, "sort-7": 30, "sort-8": 30},
-        200, 700, updates=60, settings={"adaptive": 0.1},
+        200, 850, updates=120, ways=("GRPO", "GRPO, difficulty adapted"),
     ),
     "countdown": Rung(("countdown-3",), {"countdown-3": 3000}, 600, 1500, updates=60, batch=32),
     "addition up to three digits": Rung(
-        ("add-1", "add-2", "add-3"), {"add-1": 60, "add-2": 1500, "add-3": 1500}, 1000, 2000, batch=32, settings={"adaptive": 0.1}
+        ("add-1", "add-2", "add-3"), {"add-1": 60, "add-2": 1500, "add-3": 1500}, 1000, 2000, batch=32
     ),
 }
 
@@ -295,7 +297,6 @@ def ladder(work, seed):
     for name, rung in RUNGS.items():
         asked, begin = [find(task) for task in rung.asked], f"{name}, taught"
         tuned = LARGER, [find(task) for task in rung.shown], tuple(rung.shown.values())
-        settings = dataclasses.replace(GRPO, eval_prompts=CLIMBED, **rung.settings)
 
         def apart(run_name, make, *arguments):
             out = folder(work, run_name, seed)
@@ -305,7 +306,9 @@ def ladder(work, seed):
         yield begin, lambda: apart(begin, taught, *tuned, rung.steps, seed, asked, rung.batch, CLIMBED)
         able = checkpoint.load(folder(work, begin, seed), "float32")
         source, rewarded = prompts(asked, seed), functools.partial(reinforced, lr=1e-4, beta2=HELD["GRPO"], eval_every=0)
-        yield name, lambda: apart(name, rewarded, able, settings, source, right(), seed, rung.updates)
+        for way in rung.ways:
+            settings, after = dataclasses.replace(GRPO, eval_prompts=CLIMBED, **WAYS[way]), f"{name}, {way}"
+            yield after, lambda: apart(after, rewarded, able, settings, source, right(), seed, rung.updates)
         control = f"{name}, more steps"
         yield control, lambda: apart(control, taught, *tuned, rung.longer, seed, asked, rung.batch, CLIMBED)
 

@@ -253,30 +253,41 @@ def chase_picture(path, chases):
 
 def ladder(rows, out):
     """Before, after, and the control, a line each; then task by task where there are several."""
-    lines, each = [], []
-    for name in dict.fromkeys(row["name"] for row in rows if "log" in row):
-        made = {"fine-tuned": f"{name}, taught", "then GRPO": name, "instead, more steps": f"{name}, more steps"}
-        for words, run in made.items():
-            own = runs(rows, run)
-            if own:
-                sampled = [f"{statistics.mean(column(own, figure)):.1%}" for figure in ("pass_1", "pass_8")]
-                lines.append((f"{name}: {words}", *percent(column(own, "greedy")), *sampled, f"{own[0]['updates']:,}", worked(own)))
-        if len(runs(rows, name)[0]["tasks"]) > 1:
-            own = [(words, *by_task(runs(rows, run))) for words, run in made.items() if runs(rows, run)]
-            each.append(table((f"{name}, right, greedy", *runs(rows, name)[0]["tasks"]), own))
+    lines, each, shown = [], [], []
+    for name in rungs(rows):
+        made = {name_of: runs(rows, f"{name}, {name_of}") for name_of in suffixes(rows, name)}
+        for words, own in made.items():
+            sampled = [f"{statistics.mean(column(own, figure)):.1%}" for figure in ("pass_1", "pass_8")]
+            lines.append((f"{name}: {WORDS.get(words, words)}", *percent(column(own, "greedy")), *sampled, f"{own[0]['updates']:,}", worked(own)))
+        first = next(iter(made.values()))[0]
+        shown.append(f"{name}: {first['examples']:,}")
+        if len(first["tasks"]) > 1:
+            own = [(WORDS.get(words, words), *by_task(own)) for words, own in made.items()]
+            each.append(table((f"{name}, right, greedy", *first["tasks"]), own))
     ladder_picture(out / "ladder.png", rows)
-    shown = "; ".join(f"{row['name'].removesuffix(', taught')}: {row['examples']:,}" for row in rows if row["name"].endswith(", taught") and row["seed"] == rows[0]["seed"])
     return [
         "## Harder tasks",
-        "Run with `--ladder`: the same policy and GRPO, at a learning rate of 1e-4. Longer digits: fine-tuned on 3 to 5 digits, asked for 5 to "
-        "8. Addition: numbers of up to one, two and three digits, answers as they are written, the first digit first. In both the difficulty "
-        "follows the pass rate. Countdown: three numbers, each once, to reach a given one; a tenth of the reward for any other expression "
-        "of them. The control takes about the time of both others together for more steps on the same examples "
-        f"({shown}). Up to 500 held-out prompts.",
+        "Run with `--ladder`: the same policy and GRPO, at a learning rate of 1e-4. Longer digits: examples of 3 to 5 digits and a few of 6 to "
+        "8, asked for 5 to 8. Addition: answers as they are written, the first digit first. Countdown: three numbers, each once, to "
+        "reach a given one; a tenth of the reward for any other expression of them. The control takes about the time of fine-tuning and "
+        f"GRPO together for more steps on the same examples ({'; '.join(shown)}). Up to 500 held-out prompts, the tasks in equal shares.",
         table(("", "greedy, right (seeds)", "mean", "sampled", "any of 8 samples", "updates", "CPU s"), lines),
         "![Right answers before, after, and of the control](ladder.png)",
         *each,
     ]
+
+
+WORDS = {"taught": "fine-tuned", "more steps": "instead, more steps"}  # of runs; all others are reinforcement
+
+
+def rungs(rows):
+    """Names of the rungs that have been begun, in the order of their rows."""
+    return list(dict.fromkeys(row["name"].partition(", ")[0] for row in rows))
+
+
+def suffixes(rows, name):
+    """What the runs of a rung are called."""
+    return list(dict.fromkeys(row["name"].partition(", ")[2] for row in rows if row["name"].startswith(f"{name}, ")))
 
 
 def by_task(rows):
@@ -285,21 +296,22 @@ def by_task(rows):
 
 
 def ladder_picture(path, rows):
-    """A panel a rung; bars: fine-tuned, control, after GRPO, each greedy, sampled and any of eight."""
-    names = list(dict.fromkeys(row["name"] for row in rows if "log" in row))
-    with canvas(path, figsize=(11, 3.8)) as figure:
+    """A panel a rung; bars: what each run can do, greedy, sampled and as any of eight."""
+    names, colours = rungs(rows), {"taught": PALE, "GRPO": BLUE, "more steps": QUIET}
+    with canvas(path, figsize=(4 * max(2, len(names)), 3.8)) as figure:
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
         for axes, name in zip(panels, names):
-            made = ((f"{name}, taught", "fine-tuned", PALE), (f"{name}, more steps", "more steps instead", QUIET), (name, "then GRPO", BLUE))
-            for place, (run, label, colour) in enumerate(made):
-                own = runs(rows, run)
-                heights = [100 * statistics.mean(column(own, figure)) for figure in ("greedy", "pass_1", "pass_8")] if own else [0, 0, 0]
-                bars = axes.bar([group + 0.28 * (place - 1) for group in range(3)], heights, 0.26, color=colour, label=label)
+            made = [(words, runs(rows, f"{name}, {words}")) for words in suffixes(rows, name)]
+            width = 0.84 / len(made)
+            for place, (words, own) in enumerate(made):
+                heights = [100 * statistics.mean(column(own, figure)) for figure in ("greedy", "pass_1", "pass_8")]
+                places = [group + width * (place - (len(made) - 1) / 2) for group in range(3)]
+                bars = axes.bar(places, heights, 0.92 * width, color=colours.get(words, RED), label=WORDS.get(words, words))
                 axes.bar_label(bars, fmt="%.0f", fontsize=8, color=INK, padding=1)
             axes.set(title=name, xticks=range(3), xticklabels=("greedy", "sampled", "any of 8"), ylim=(0, 105))
             axes.grid(axis="x", visible=False)
+            axes.legend(loc="upper left", fontsize=8)
         panels[0].set(ylabel="per cent of held-out prompts right")
-        panels[0].legend(loc="upper left", fontsize=8)
 
 
 SECTIONS = {"sorting": sorting, "lexical": lexical, "preference": preference, "ladder": ladder}

@@ -39,17 +39,17 @@ def test_experiments_report_what_came_out(tmp_path, short, capsys):
     arguments = ["--seeds", "1", "--ladder", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
     assert reinforcement.main(arguments) == 0
     text = (tmp_path / "out" / "rl.md").read_text()
-    for words in ("then GRPO", "then PPO", "more steps on the same", "| 0.05 |", "few pairs", "| countdown: instead,", "| sort-7 |"):
+    for words in ("then GRPO", "then PPO", "more steps on the same", "| 0.05 |", "few pairs", "| countdown: instead,", "| sort-7 |", "| longer digits: GRPO, difficulty adapted |"):
         assert words in text, words
     rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
-    assert [row["experiment"] for row in rows] == ["sorting"] * 4 + ["lexical"] * 2 + ["preference"] * 6 + ["ladder"] * 6
+    assert [row["experiment"] for row in rows] == ["sorting"] * 4 + ["lexical"] * 2 + ["preference"] * 6 + ["ladder"] * 7
     grpo = next(row for row in rows if row["name"] == "GRPO")
     assert [point["step"] for point in grpo["curve"]] == [0, 1, 2] and 0 <= grpo["curve"][-1]["greedy"] <= 1
     chased = next(row for row in rows if row["name"] == "few pairs, price 0.1")
     assert len(chased["log"]["reward_score"]) == 1 and chased["log"]["reward_right"][0] is not None
     assert all((tmp_path / "out" / f"{name}.png").stat().st_size > 10_000 for name in ("sorting", "lexical", "preference", "ladder"))
     said = capsys.readouterr().err.count("seed 0")
-    assert said == 18 and reinforcement.main(arguments) == 0 and "seed 0" not in capsys.readouterr().err  # nothing is trained again
+    assert said == 19 and reinforcement.main(arguments) == 0 and "seed 0" not in capsys.readouterr().err  # nothing is trained again
     # One experiment alone leaves the rows of the others as they are, though nothing is left of their runs.
     shutil.rmtree(tmp_path / "work" / "sorting")
     assert reinforcement.main([*arguments[:2], "--only", "lexical", *arguments[3:]]) == 0
