@@ -12,7 +12,7 @@ import numpy as np
 
 from numpy_ref import checkpoint_file, log
 from numpy_ref.commands import given, say, time_budget
-from numpy_ref.config import TrainConfig, parameter_count
+from numpy_ref.config import TrainConfig, from_json, parameter_count
 from numpy_ref.errors import UserError
 from numpy_ref.files import replace
 from numpy_ref.interrupt import Interrupted
@@ -24,6 +24,7 @@ DEFINITION = "words for people: the wings compute"
 
 NAME, REPORT, PICTURE, SEARCHES = "thoughts.json", "report.md", "accuracy.png", "search.png"
 RESULTS = "results.jsonl"
+PARTS = {"units": UnitConfig, "arms": ArmConfig, "train": TrainConfig}  # of NAME
 
 
 def add(command, add_fields):
@@ -78,15 +79,16 @@ def _settings(options, out):
     if getattr(options, "resume", False):
         try:
             had = json.loads((out / NAME).read_text(encoding="utf-8"))
-            found = UnitConfig(**had["units"]), ArmConfig(**had["arms"]), TrainConfig(**had["train"]), had["names"]
+            configs = (from_json(kind, json.dumps(had[part])) for part, kind in PARTS.items())
+            found = *configs, [arm for arm in had["names"] if ARMS[arm]]
         except FileNotFoundError:
             raise UserError(f"{out} holds no {NAME} to go on with; leave out --resume to begin") from None
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{out / NAME} is damaged; begin anew in another --out") from None
-        for part, values in asked.items():
+        for config, values in zip(found, asked.values()):
             for name, value in values.items():
-                if had[part][name] != value:
-                    raise UserError(f"the experiment in {out} has {name}={had[part][name]!r}, not {value!r}; begin a new one for that")
+                if (old := getattr(config, name)) != value:
+                    raise UserError(f"the experiment in {out} has {name}={old!r}, not {value!r}; begin a new one for that")
         if names and not set(names) <= set(found[3]):
             raise UserError(f"the experiment in {out} has the arms {', '.join(found[3])}; begin a new one for others")
         return found
