@@ -53,7 +53,8 @@ def averages(rows):
 
 
 def verdicts(found, names):
-    """Sentences: where hyperbolic space (the better model of it) wins over Euclidean space, and by how much."""
+    """Sentences: where hyperbolic space (the better model of it) wins over Euclidean space, and by how much. Where they
+    differ by no more than one of the two does between seeds, neither wins."""
     for part, loss in dict.fromkeys((row["part"], row["loss"]) for row in found):
         flat = {row["dim"]: row for row in found if (row["part"], row["loss"], row["geometry"]) == (part, loss, "euclidean")}
         for measure, words in MEASURES.items():
@@ -61,13 +62,15 @@ def verdicts(found, names):
             best = {}
             for row in found:
                 if (row["part"], row["loss"]) == (part, loss) and row["geometry"] != "euclidean":
-                    best[row["dim"]] = max(best.get(row["dim"], -np.inf), sign * row[measure])
+                    best[row["dim"]] = max(row, best.get(row["dim"], row), key=lambda one: sign * one[measure])
             both = [dim for dim in flat if dim in best]
             if not both:
                 continue
-            won = [dim for dim in both if best[dim] > sign * flat[dim][measure] + 0.0005]
-            lost = [dim for dim in both if best[dim] < sign * flat[dim][measure] - 0.0005]
-            sides = ", ".join(f"{flat[dim][measure]:.3f} / {sign * best[dim]:.3f}" for dim in both)
+            lead = {dim: sign * (best[dim][measure] - flat[dim][measure]) for dim in both}
+            doubt = {dim: max(0.0005, *(one[dim][f"{measure}_spread"] for one in (flat, best))) for dim in both}
+            won = [dim for dim in both if lead[dim] > doubt[dim]]
+            lost = [dim for dim in both if lead[dim] < -doubt[dim]]
+            sides = ", ".join(f"{flat[dim][measure]:.3f} / {best[dim][measure]:.3f}" for dim in both)
             yield (
                 f"- {names[part]}, {LOSSES[loss]}: hyperbolic space has the better {words} in {_dims(won)}, the worse one "
                 f"in {_dims(lost)} (Euclidean / hyperbolic: {sides})."
@@ -99,7 +102,7 @@ def notes(settings):
     return (
         "## How it was done\n\nMean average precision: of each node's neighbours among the nodes no farther than they are. Mean distortion: mean "
         "|s d / hops - 1| over all pairs with the best scale s, so that units do not matter. Worst distortion: the largest "
-        "ratio of distance to hops over the smallest. ± is half the distance of the largest from the smallest seed. "
+        "ratio of distance to hops over the smallest. ± is half the distance of the largest from the smallest seed; where two spaces differ by less, none is called better. "
         "Distances are learnt by the mean of |d / hops - 1|, neighbours by the cross-entropy of each neighbour "
         "among all nodes that are none. The Lorentz model holds points as tangent vectors at the origin and learns by "
         "Adam, as Euclidean space does; the Poincaré model holds points of the ball and learns by Riemannian Adam. All "

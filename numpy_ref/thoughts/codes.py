@@ -1,7 +1,7 @@
 """Quantised thoughts: a hidden state becomes the nearest of a few vectors (arXiv:1711.00937).
 
 The codes are the last ids of the vocabulary, their embeddings the codebook. It begins as the means of clusters of thoughts
-that were not quantised: a codebook of random vectors says nothing about the state that chose one, and nothing is learnt.
+that were not quantised; a random codebook would say nothing about the state that chose a vector of it.
 """
 
 import numpy as np

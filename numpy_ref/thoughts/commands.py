@@ -12,7 +12,7 @@ import numpy as np
 
 from numpy_ref import checkpoint_file, log
 from numpy_ref.commands import given, say, time_budget
-from numpy_ref.config import TrainConfig, parameter_count
+from numpy_ref.config import TrainConfig, from_json, parameter_count
 from numpy_ref.errors import UserError
 from numpy_ref.files import replace
 from numpy_ref.interrupt import Interrupted
@@ -24,6 +24,7 @@ DEFINITION = "words for people: the wings compute"
 
 NAME, REPORT, PICTURE, SEARCHES = "thoughts.json", "report.md", "accuracy.png", "search.png"
 RESULTS = "results.jsonl"
+PARTS = {"units": UnitConfig, "arms": ArmConfig, "train": TrainConfig}  # of NAME
 
 
 def add(command, add_fields):
@@ -78,15 +79,16 @@ def _settings(options, out):
     if getattr(options, "resume", False):
         try:
             had = json.loads((out / NAME).read_text(encoding="utf-8"))
-            found = UnitConfig(**had["units"]), ArmConfig(**had["arms"]), TrainConfig(**had["train"]), had["names"]
+            configs = (from_json(kind, json.dumps(had[part])) for part, kind in PARTS.items())
+            found = *configs, [arm for arm in had["names"] if ARMS[arm]]
         except FileNotFoundError:
             raise UserError(f"{out} holds no {NAME} to go on with; leave out --resume to begin") from None
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{out / NAME} is damaged; begin anew in another --out") from None
-        for part, values in asked.items():
+        for config, values in zip(found, asked.values()):
             for name, value in values.items():
-                if had[part][name] != value:
-                    raise UserError(f"the experiment in {out} has {name}={had[part][name]!r}, not {value!r}; begin a new one for that")
+                if (old := getattr(config, name)) != value:
+                    raise UserError(f"the experiment in {out} has {name}={old!r}, not {value!r}; begin a new one for that")
         if names and not set(names) <= set(found[3]):
             raise UserError(f"the experiment in {out} has the arms {', '.join(found[3])}; begin a new one for others")
         return found
@@ -123,13 +125,13 @@ def _finished(folder, steps):
 
 
 def results(out, names, units, arms, train):
-    """{arm: [rows with a held-out accuracy of each finished seed]}, of arms that have one."""
+    """{arm: {seed: rows with a held-out accuracy}} of what is finished."""
     found = {}
     for arm in names:
-        folders = [run_folder(out, arm, seed) for seed in range(arms.seeds)]
-        seeds = [log.read_rows(folder / log.NAME) for folder in folders if _finished(folder, train.steps)]
-        if seeds:
-            found[arm] = [[row for row in rows if row.get("val_accuracy") is not None] for rows in seeds]
+        folders = {seed: run_folder(out, arm, seed) for seed in range(arms.seeds)}
+        rows = {seed: log.read_rows(folder / log.NAME) for seed, folder in folders.items() if _finished(folder, train.steps)}
+        if rows:
+            found[arm] = {seed: [row for row in some if row.get("val_accuracy") is not None] for seed, some in rows.items()}
     return found
 
 
@@ -149,7 +151,7 @@ def report(wing, out, rows, units, arms, train):
     if SEARCH in rows:
         lines += _search_report(wing, out, rows[SEARCH], units, train)
     replace(out / REPORT, lambda file: file.write(("\n".join(lines).rstrip() + "\n").encode()))
-    lines = [{"arm": arm, "seed": seed, "rows": measured} for arm, seeds in rows.items() for seed, measured in enumerate(seeds)]
+    lines = [{"arm": arm, "seed": seed, "rows": measured} for arm, seeds in rows.items() for seed, measured in seeds.items()]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     replace(out / RESULTS, lambda file: file.write(text.encode()))
 
@@ -160,7 +162,7 @@ def _on_short_cycles(units):
 
 
 def _curves(seeds):
-    return [([row["step"] for row in seed], [row["val_accuracy"] for row in seed]) for seed in seeds]
+    return [([row["step"] for row in seed], [row["val_accuracy"] for row in seed]) for seed in seeds.values()]
 
 
 def _table(rows, units, arms):
@@ -173,8 +175,8 @@ def _table(rows, units, arms):
         settings = arm_settings(arm, units)
         model, places = arms.model(arm, settings), settings.units * settings.length
         passes = 1 + (places if settings.kind in ("thought", "code", "span") else 0)
-        right = [row[-1]["val_accuracy"] for row in seeds]
-        read = [row[-1].get("val_read") for row in seeds]
+        right = [row[-1]["val_accuracy"] for row in seeds.values()]
+        read = [row[-1].get("val_read") for row in seeds.values()]
         lines.append(
             f"| {arm} | {parameter_count(model):,} | {places} | {passes} of {model.layers} layers | {len(seeds)} "
             f"| {_spread(right)} | {_spread(read) if None not in read else ''} |"
@@ -185,10 +187,10 @@ def _table(rows, units, arms):
 def _arm_searches(wing, out, rows, units):
     """Lines of a table: the first seed's models, decoded in three ways."""
     lines = ["Units chosen in other ways (first seed, 250 problems):", "", "| arm | greedy | beam of 4 | best of 8 |", "|---|---|---|---|"]
-    for arm in rows:
+    for arm, seeds in rows.items():
         settings = arm_settings(arm, units)
         if settings.units:
-            run = wing.load(run_folder(out, arm, 0))
+            run = wing.load(run_folder(out, arm, min(seeds)))
             shares = wing.search_units(run.params, run.model_config, settings)
             lines.append(f"| {arm} | " + " | ".join("" if share is None else f"{share:.3f}" for share in shares.values()) + " |")
     return [*lines, ""] if len(lines) > 4 else []
@@ -197,7 +199,7 @@ def _arm_searches(wing, out, rows, units):
 def _search_report(wing, out, seeds, units, train):
     """Lines on the arm whose units leave a choice, and its picture."""
     settings, found = arm_settings(SEARCH, units), []
-    for seed in range(len(seeds)):
+    for seed in seeds:
         run = wing.load(run_folder(out, SEARCH, seed))
         found.append(wing.search_widths(run.params, run.model_config, settings))
     widths = WIDTHS[: len(next(iter(found[0].values())))]

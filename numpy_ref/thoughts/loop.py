@@ -24,7 +24,8 @@ def train_units(model_config, train_config, settings, out, resume=False, stop_af
     """Train in the run folder ``out``; returns the Run, whose ``extra`` has the settings.
 
     Where a stage of the curriculum begins, the optimiser begins anew (section 4.2 of arXiv:2412.06769): its moments are
-    those of another task. settings: UnitConfig; the rest as of ``training.loop.train``.
+    those of another task. Codes are fitted there to what the model thinks (``fit_codes``): so each stage begins with a codebook
+    that says what its thoughts would. settings: UnitConfig; the rest as of ``training.loop.train``.
     Raises UserError for a run that was begun with other settings.
     """
     c = train_config

@@ -25,7 +25,7 @@ def accuracies(curves, guesses, path):
             place, last = len(curves) - 1 - number, values[:, -1]
             end.barh(place, last.mean(), color=colour, alpha=0.35, height=0.62)
             end.plot(last, np.full(len(last), place), "o", color=colour, markersize=4.5)
-            end.annotate(f"{last.mean():.2f}", (0.02, place), va="center", color=INK, fontweight="bold", path_effects=halo())
+            end.annotate(f"{last.mean():.3f}", (0.02, place), va="center", color=INK, fontweight="bold", path_effects=halo())
         for name, share in guesses.items():
             over.axhline(share, color=QUIET, linewidth=1, linestyle=":")
             over.annotate(

@@ -23,7 +23,8 @@ from torch_impl.training.schedules import learning_rate
 def train_units(model_config, train_config, settings, out, resume=False, stop_after=None, report=None, seconds=None):
     """Train a model with the units of ``settings`` (UnitConfig) in the run folder ``out``; returns its Run.
 
-    The optimiser forgets at each new stage. The rest as of ``training.loop.train``. UserError for a run with other units.
+    The optimiser forgets at each new stage, and the codebook is fitted anew. The rest as of ``training.loop.train``.
+    UserError for a run with other units.
     """
     c, device = train_config, choose_device(train_config.device)
     run = resumed(model_config, c, out) if resume else _begin(model_config, c, device)
