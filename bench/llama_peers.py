@@ -5,7 +5,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from bench import candidates, inference, sides
+from bench import inference, sides
 from bench.peers import Peer
 from bench.plain import PlainLlama
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from bench import inference, kernels, kinds, moe, plan, preferences, quality, report, rows, speculation, windows, worker
+from bench import inference, kinds, moe, plan, preferences, quality, report, rows, speculation, windows, worker
 from bench.machine import measure as limits
 from numpy_ref.config import parameter_count
 from numpy_ref.presets import preset

@@ -83,6 +83,6 @@ def read(out):
     try:
         return ExperimentConfig(**json.loads(path.read_text()))
     except FileNotFoundError:
-        raise UserError(f"{out} holds no run of concept models; begin one without --resume") from None
+        raise UserError(f"{out} holds no run of concept models; `concepts --out {out}`, without --resume, begins one") from None
     except (ValueError, TypeError):
         raise UserError(f"{path} is damaged; begin a new run in another folder") from None

@@ -16,7 +16,7 @@ from numpy_ref.config import TrainConfig, from_json, parameter_count
 from numpy_ref.errors import UserError
 from numpy_ref.files import replace
 from numpy_ref.interrupt import Interrupted
-from numpy_ref.progress import Progress, clock
+from numpy_ref.progress import Progress
 from numpy_ref.thoughts import pictures
 from numpy_ref.thoughts.settings import ARMS, SEARCH, TRAINING, WIDTHS, ArmConfig, UnitConfig, require_plain
 

@@ -33,7 +33,10 @@ def train(texts, vocab_size, pattern="gpt4", special=(), min_frequency=2, progre
     """
     total = vocab_size - 2 * len(BYTES) - len(special)
     if total < 0:
-        raise UserError(f"vocab_size={vocab_size} is too small: 512 bytes and {len(special)} special tokens come first")
+        raise UserError(
+            f"vocab_size={vocab_size} is too small: 512 bytes and {len(special)} special tokens come first; "
+            f"give at least {512 + len(special)}"
+        )
     pieces = Counter()
     for text in texts:
         pieces.update(split_pattern(pattern).findall(checked_text(text)))

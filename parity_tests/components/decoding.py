@@ -1,7 +1,5 @@
 """Declarations of the search over units of thought: one side recomputes, the other keeps keys and values."""
 
-import numpy as np
-
 import numpy_ref.thoughts.decoding as numpy_decoding
 import torch_impl.thoughts.decoding as torch_decoding
 from numpy_ref.config import parameter_shapes

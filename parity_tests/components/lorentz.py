@@ -1,7 +1,5 @@
 """Declarations of the Lorentz model."""
 
-import numpy as np
-
 import numpy_ref.hyperbolic.lorentz as numpy_lorentz
 import torch_impl.hyperbolic.lorentz as torch_lorentz
 from parity_tests import curved

@@ -7,7 +7,7 @@ import numpy_ref.thoughts.stream as numpy_stream
 import torch_impl.thoughts.stream as torch_stream
 from numpy_ref.config import NORM_POSITIONS, NORMS, ModelConfig, parameter_shapes
 from parity_tests.components.block import KERNELS, random_parameters
-from parity_tests.harness.declaration import Bug, Case, Component
+from parity_tests.harness.declaration import Bug, Component
 
 POSITIONS = ("learned", "rope", "sinusoidal", "none")
 

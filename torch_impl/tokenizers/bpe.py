@@ -37,7 +37,10 @@ def train(texts, vocab_size, pattern="gpt4", special=(), min_frequency=2, progre
     """
     total = vocab_size - len(ALPHABET) - len(special)
     if total < 0:
-        raise UserError(f"vocab_size={vocab_size} leaves no room: the bytes are 256, special tokens {len(special)}")
+        raise UserError(
+            f"vocab_size={vocab_size} is too small: 256 bytes and {len(special)} special tokens come first; "
+            f"give at least {256 + len(special)}"
+        )
     merges = merges_of(count_pieces(texts, pattern, workers), total, min_frequency, progress)
     return trained([pair for pair, _ in merges], pattern, special)
 

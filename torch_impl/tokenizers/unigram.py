@@ -42,7 +42,10 @@ def train(texts, vocab_size, pattern="gpt4", special=(), min_frequency=2, progre
     """
     total = vocab_size - len(BYTES) - len(special)
     if total < 0:
-        raise UserError(f"vocab_size={vocab_size} leaves no room: the bytes are 256, special tokens {len(special)}")
+        raise UserError(
+            f"vocab_size={vocab_size} is too small: 256 bytes and {len(special)} special tokens come first; "
+            f"give at least {256 + len(special)}"
+        )
     pieces = count_pieces(texts, pattern, workers)
     words = [piece.encode() for piece in pieces]
     weights = torch.tensor(list(pieces.values()), dtype=torch.float64)

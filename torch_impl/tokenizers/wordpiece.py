@@ -24,7 +24,10 @@ def train(texts, vocab_size, pattern="gpt4", special=(), min_frequency=2, progre
     """
     total = vocab_size - 2 * len(BYTES) - len(special)
     if total < 0:
-        raise UserError(f"vocab_size={vocab_size} leaves no room: the bytes are 512, special tokens {len(special)}")
+        raise UserError(
+            f"vocab_size={vocab_size} is too small: 512 bytes and {len(special)} special tokens come first; "
+            f"give at least {512 + len(special)}"
+        )
     pieces = count_pieces(texts, pattern, workers)
     words, weights = [], list(pieces.values())
     for piece in pieces:
