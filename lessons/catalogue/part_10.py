@@ -121,6 +121,7 @@ EXERCISES = (
             "Take the signal sqrt(level) * clean off x: what is left is sqrt(1 - level) times the noise.",
             "Put both together again at the next level: sqrt(next_level) of the clean vector, sqrt(1 - next_level) of the noise.",
             "noise_scale divides the noise, and nothing else.",
+            "Where s is 0 nothing fresh is added: begin with eta = 0, then take s^2 away from the old noise's share and add s * fresh.",
         ),
         mistakes={
             "levels for their roots": "a level is a share of the *variance*: vectors are scaled by its square root.",

@@ -34,9 +34,9 @@ HYPERBOLIC_EMBEDDING = Component(
     compiles=False,
     weight=2,
     bugs=(
-        Bug("the table's rows as they are", "torch", "exp_map_origin(embedding(tokens, weight), c)[..., 1:]", "embedding(tokens, weight)"),
+        Bug("the table's rows as they are", "torch", "exp_map_origin(v.float() if v.itemsize == 2 else v, c)[..., 1:].to(v.dtype)", "v"),
         Bug("time instead of the last coordinate", "torch", "[..., 1:]", "[..., :-1]"),
-        Bug("the ball's curvature", "torch", "weight), c)", "weight), 4 * c)"),
+        Bug("the ball's curvature", "torch", "else v, c)", "else v, 4 * c)"),
         Bug("curvature has no gradient", "numpy", "return rows_vjp(dv), dc", "return rows_vjp(dv), 0 * dc"),
         Bug("gradient of the rows as they are", "numpy", "return rows_vjp(dv), dc", "return rows_vjp(dx), dc"),
     ),

@@ -206,10 +206,10 @@ DISTANCE = declaration("distance", draw_distance, ("x", "y", "c"), (*PAIRS, "squ
     Bug("acosh", "torch", "arc(haversine(x, y, c), squared)", "(1 + 2 * haversine(x, y, c)).clamp(min=1 + 1e-7).acosh() ** (1 + squared)"),
 ), elementwise=("value",))  # fmt: skip
 PARALLEL_TRANSPORT = declaration("parallel_transport", draw_transport, ("x", "y", "v", "c"), (*PAIRS, "no step"), (
-    Bug("scaled, not turned", "torch", "by / bx * (v + 2 * c / (bx * by + c * ee) * turn)", "by / bx * v + 0 * turn"),
-    Bug("turned, not scaled", "torch", "by / bx * (v", "(v"),
-    Bug("scaled the wrong way", "torch", "by / bx", "bx / by"),
-    Bug("turned the wrong way", "torch", "* turn)", "* -turn)"),
+    Bug("scaled, not turned", "torch", "torch.addcmul(v, along, e).addcmul_(beside, x)", "v", "_transported"),
+    Bug("turned, not scaled", "torch", "by / bx * torch", "torch", "_transported"),
+    Bug("scaled the wrong way", "torch", "by / bx", "bx / by", "_transported"),
+    Bug("turned the wrong way", "torch", "turn = 2 * c", "turn = -2 * c", "_transported"),
     Bug("scale is constant", "numpy", "dratio, dz = _dot(dout, z), ratio * dout", "dratio, dz = 0 * _dot(dout, z), ratio * dout"),
     Bug("denominator is constant", "numpy", "dd = -_dot(dturn, turn) / denominator", "dd = 0 * denominator"),
     Bug("curvature's slope without its square", "numpy", "4.0 * c * xe", "2.0 * c * xe"),
@@ -218,10 +218,10 @@ EXP_AND_CARRY = declaration("exp_and_carry", draw_carried, (), (*PLACES, "no ste
     Bug("not carried", "numpy", "parallel_transport(x, y, v, c)[0]", "v"),
     Bug("not projected", "numpy", "project(exp_map(x, factor * v, c)[0], c)", "exp_map(x, factor * v, c)"),
     Bug("tanh of the coordinates' length", "torch", "way = factor / bx", "way = factor * 1"),
-    Bug("step without the turn to the origin", "torch", "over * c * zz, over * way", "0 * zz, over * way"),
-    Bug("projected, but carried as if not", "torch", "by = by.masked_fill(outside, eps * (2 - eps))", "by = by * 1"),
-    Bug("carried without its length", "torch", "(ratio * (1 + along * b) * v)", "((1 + along * b) * v)"),
-    Bug("carried without the turn", "torch", ".addcmul_(ratio * beside, x)", ""),
+    Bug("step without the turn to the origin", "torch", "turned = q * over / bx", "turned = q * 0"),
+    Bug("projected, but carried as if not", "torch", ".masked_fill_(outside, eps * (2 - eps))", ""),
+    Bug("carried without its length", "torch", "bx, by, xx, xv, c)", "bx, bx, xx, xv, c)"),
+    Bug("carried without the turn", "torch", ".addcmul_(beside, x)", "", "_transported"),
 ))  # fmt: skip
 MOBIUS_SCALAR = declaration("mobius_scalar", draw_scaled, ("r", "x", "c"), ("other curvature", "nearly flat", "origin among them"), (
     Bug("Euclid's product", "torch", "exp_map_origin(r * log_map_origin(x, c), c)", "r * x + 0 * c"),

@@ -227,9 +227,11 @@ def draw_grpo(source):
     arrays = draw_terms(source)
     outputs = arrays["logprobs"], np.nan_to_num(arrays["entropy"]), np.zeros(arrays["mask"].shape)
     names = {"mask": "mask", "logprobs": "old_logprobs", "advantages": "advantages", "reference": "reference"}
+    objective = source.choice(*OBJECTIVES)
     settings = GRPOConfig(
-        objective=source.choice(*OBJECTIVES), clip_high=source.choice(0.2, 0.28), dual_clip=source.choice(0.0, 3.0),
-        entropy=source.choice(0.0, 0.01), kl_loss_kind=source.choice(*ESTIMATORS), kl_weighted=source.flag(),
+        objective=objective, clip_high=source.choice(0.2, 0.28), kl_loss_kind=source.choice(*ESTIMATORS),
+        dual_clip=0.0 if objective in ("gspo", "cispo") else source.choice(0.0, 3.0),
+        entropy=source.choice(0.0, 0.01), kl_weighted=source.flag(),
     )  # fmt: skip
     source.layouts.clear()
     kl = source.choice(0.0, 0.1)

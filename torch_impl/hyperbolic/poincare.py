@@ -73,20 +73,25 @@ def parallel_transport(x, y, v, c):
 
     Shapes: x, y, v (..., d), c () -> (..., d).
     """
-    bx, by, e = _gap(x, c), _gap(y, c), y - x
-    xv, ev, ee = (x * v).sum(-1, keepdim=True), (e * v).sum(-1, keepdim=True), _square(e)
-    a = 2 * c * (x * e).sum(-1, keepdim=True) * xv - bx * xv - c * _square(x) * ev
-    turn = a * e + (bx * ev - c * ee * xv) * x
-    return by / bx * (v + 2 * c / (bx * by + c * ee) * turn)
+    return _transported(x, y - x, v, _gap(x, c), _gap(y, c), _square(x), (x * v).sum(-1, keepdim=True), c)
+
+
+def _transported(x, e, v, bx, by, xx, xv, c):
+    """``parallel_transport`` by e = y - x, of which B(x), B(y), ||x||^2 and x . v are known already."""
+    ev, ee = (e * v).sum(-1, keepdim=True), _square(e)
+    turn = 2 * c / (bx * by + c * ee)
+    along = turn * (2 * c * (x * e).sum(-1, keepdim=True) * xv - bx * xv - c * xx * ev)
+    beside = turn * (bx * ev - c * ee * xv)
+    return by / bx * torch.addcmul(v, along, e).addcmul_(beside, x)
 
 
 def exp_and_carry(x, v, factor, c):
     """(y, v') with y = ``project`` of exp_x(factor v) and v carried to it by ``parallel_transport``.
 
-    Both lie in the plane of x and v, so that three products of these say everything. With z = factor tanhc v / B(x) of
-    ``exp_map`` and D = 1 + 2 c x . z + c^2 ||x||^2 ||z||^2,
+    The two share what they need: with z = factor tanhc v / B(x) of ``exp_map``, s = x + z and
+    D = B(x) B(z) + c ||s||^2 of ``mobius_add``,
 
-        y - x = B(x) / D (z + c ||z||^2 x)        B(y) = B(x) B(z) / D
+        y = (B(x) s + c ||s||^2 x) / D        B(y) = B(x) B(z) / D
 
     Shapes: x, v (..., d), factor (..., 1), c () -> (..., d), (..., d). Optimisers use it.
     """
@@ -95,20 +100,18 @@ def exp_and_carry(x, v, factor, c):
     bx = (1 - c * xx).clamp_(min=least)
     way = factor / bx
     way = tanhc(c * vv * way * way) * way  # z = way v
-    zz = way * way * vv
-    over = bx / (1 + 2 * c * way * xv + c * c * xx * zz)
-    a, b = over * c * zz, over * way  # y - x = a x + b v
-    by = (over * (1 - c * zz)).clamp_(min=least)
-    outside = by < eps * (2 - eps)
-    back = torch.where(outside, (1 - eps) / (1 - by).sqrt(), 1.0)
-    by = by.masked_fill(outside, eps * (2 - eps))
-    a, b = back * a + (back - 1), back * b
-    xe, ve, ee = a * xx + b * xv, a * xv + b * vv, a * a * xx + 2 * a * b * xv + b * b * vv
-    turn = 2 * c / (bx * by + c * ee)
-    along = turn * (2 * c * xe * xv - bx * xv - c * xx * ve)
-    beside = along * a + turn * (bx * ve - c * ee * xv)
-    ratio = by / bx
-    return torch.addcmul(x, a, x).addcmul_(b, v), (ratio * (1 + along * b) * v).addcmul_(ratio * beside, x)
+    bz = (1 - c * way * way * vv).clamp_(min=least)
+    s = torch.addcmul(x, way, v)
+    q = c * _square(s)
+    over = bx / (bx * bz + q)
+    turned = q * over / bx
+    y = (over * s).addcmul_(turned, x)
+    n, largest = _norm(y), (1 - eps) / c**0.5
+    outside = n > largest
+    back = torch.where(outside, largest / n, 1.0)
+    by = (over * bz).clamp_(min=least).masked_fill_(outside, eps * (2 - eps))
+    y = back * y
+    return y, _transported(x, y - x, v, bx, by, xx, xv, c)
 
 
 def mobius_scalar(r, x, c):
