@@ -144,7 +144,11 @@ def report(wing, out, rows, units, arms, train):
             f"Problem: {units.nodes} nodes, each with an edge to one other; from a start, which node is {units.hops} edges away? "
             f"Chance is {guesses['chance']:.2f}. Whoever names the start itself is right in {guesses['the start']:.2f}: as often its "
             f"cycle's length divides {units.hops}. {train.steps} steps of {train.batch} new problems for each arm; mean of the seeds "
-            "(lowest to highest) on 1,000 held-out problems.", "", *_table(compared, units, arms), "",
+            "(lowest to highest) on 1,000 held-out problems.", "",
+            "Between question and answer stand nothing (answer only), places that say nothing (pauses), hidden states of the model "
+            "(thoughts), the nearest of a few vectors to them (codes) or the nodes on the way (written chain). The deeper model has "
+            "as many layers as thoughts pass one after the other, and writes nothing; with removal it learns the written chain first, "
+            "whose steps are taken away one by one.", "", *_table(compared, units, arms), "",
             f"![right answers]({PICTURE})", "", *_arm_searches(wing, out, compared, units),
         ]  # fmt: skip
         pictures.accuracies({arm: _curves(seeds) for arm, seeds in compared.items()}, guesses, out / PICTURE)

@@ -219,7 +219,7 @@ EXP_AND_CARRY = declaration("exp_and_carry", draw_carried, (), (*PLACES, "no ste
     Bug("not projected", "numpy", "project(exp_map(x, factor * v, c)[0], c)", "exp_map(x, factor * v, c)"),
     Bug("tanh of the coordinates' length", "torch", "way = factor / bx", "way = factor * 1"),
     Bug("step without the turn to the origin", "torch", "turned = q * over / bx", "turned = q * 0"),
-    Bug("projected, but carried as if not", "torch", ".masked_fill_(outside, eps * (2 - eps))", ""),
+    Bug("projected, but carried as if not", "torch", ".masked_fill_(outside, _BORDER * (2 - _BORDER))", ""),
     Bug("carried without its length", "torch", "bx, by, xx, xv, c)", "bx, bx, xx, xv, c)"),
     Bug("carried without the turn", "torch", ".addcmul_(beside, x)", "", "_transported"),
 ))  # fmt: skip

@@ -4,6 +4,7 @@ import torch
 
 from torch_impl.hyperbolic.radial import TINY, arc, asinhc, atanhc, tanhc
 
+_BORDER = 1e-5  # how far inside of it points stay, of the radius
 
 
 def conformal_factor(x, c):
@@ -11,7 +12,7 @@ def conformal_factor(x, c):
     return 2 / _gap(x, c)
 
 
-def project(x, c, eps=1e-5):
+def project(x, c, eps=_BORDER):
     """Points beyond the radius (1 - eps) / sqrt(c) are drawn back to it. Shapes: x (..., d), c () -> (..., d)."""
     n, largest = _norm(x), (1 - eps) / c**0.5
     return torch.where(n > largest, x * (largest / n), x)
@@ -95,7 +96,6 @@ def exp_and_carry(x, v, factor, c):
 
     Shapes: x, v (..., d), factor (..., 1), c () -> (..., d), (..., d). Optimisers use it.
     """
-    eps = 1e-5
     xx, xv, vv, least = _square(x), (x * v).sum(-1, keepdim=True), _square(v), torch.finfo(x.dtype).eps / 2
     bx = (1 - c * xx).clamp_(min=least)
     way = factor / bx
@@ -106,10 +106,10 @@ def exp_and_carry(x, v, factor, c):
     over = bx / (bx * bz + q)
     turned = q * over / bx
     y = (over * s).addcmul_(turned, x)
-    n, largest = _norm(y), (1 - eps) / c**0.5
+    n, largest = _norm(y), (1 - _BORDER) / c**0.5
     outside = n > largest
     back = torch.where(outside, largest / n, 1.0)
-    by = (over * bz).clamp_(min=least).masked_fill_(outside, eps * (2 - eps))
+    by = (over * bz).clamp_(min=least).masked_fill_(outside, _BORDER * (2 - _BORDER))
     y = back * y
     return y, _transported(x, y - x, v, bx, by, xx, xv, c)
 
