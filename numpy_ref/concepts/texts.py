@@ -40,6 +40,7 @@ class Text:
         """Nothing: what may follow in a text nobody knows."""
         return {}
 
+
 def read_text(source, most, length):
     """The Text of a source (see `data/corpus.py`): ``length`` sentences in a row, each of at most ``most`` bytes of UTF-8.
 
